@@ -1,0 +1,1 @@
+"""Ways in: the command line, the report. No logic, only calls."""

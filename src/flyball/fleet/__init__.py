@@ -1,0 +1,1 @@
+"""The fleet: hub, edge agent, rollout. In: signed releases and work orders. Out: logs, durably."""

@@ -1,0 +1,1 @@
+"""The loop: turns. It alone knows every stage; stages never know each other."""
