@@ -12,7 +12,8 @@ from flyball.base import PluginTable
 from flyball.scenes import Scene
 
 Level = Literal["exact", "approximate", "unsupported"]
-Reduce = Literal["last", "max", "min", "mean"]
+Reduce = Literal["last", "max", "min", "mean", "all"]
+"""How a read is reduced over substeps; ``all`` keeps them, adding an axis."""
 
 engines = PluginTable("engine", "flyball.engines", {"mujoco": "flyball.engines.mujoco:MujocoEngine"})
 
