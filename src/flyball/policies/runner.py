@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -92,7 +92,6 @@ class DeadlinePolicy:
 
     policy: Policy
     wait_s: float
-    _answers: list[ActionChunk | BaseException] = field(default_factory=list)
     _thread: threading.Thread | None = None
 
     def reset(self, instruction: str, seed: int) -> None:
@@ -103,7 +102,7 @@ class DeadlinePolicy:
 
     def act(self, observation: Observation) -> ActionChunk:
         if self._thread is None or not self._thread.is_alive():  # else busy with an old observation: stale anyway
-            self._answers = answers = []
+            answers: list[ActionChunk | Exception] = []
 
             def ask() -> None:
                 try:
@@ -115,7 +114,7 @@ class DeadlinePolicy:
             self._thread.start()
             self._thread.join(self.wait_s)
             if answers:
-                if isinstance(answers[0], BaseException):
+                if isinstance(answers[0], Exception):
                     raise answers[0]
                 return answers[0]
         raise Late(f"no answer within {self.wait_s:g} s")
