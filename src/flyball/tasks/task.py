@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flyball.base import PluginTable
+from flyball.engines.engine import Reduce
 from flyball.episodes import Outcome
 from flyball.robots import Embodiment, Observation
 from flyball.scenes import Scene
@@ -60,6 +61,21 @@ class Derived:
     of: Callable[[Values], NDArray[np.float64]]
 
 
+@dataclass(frozen=True)
+class EventRule:
+    """What an inspection station reports.
+
+    Attributes:
+      name: of the event, e.g. ``crushed``.
+      fields: engine fields that are watched every substep; the worst counts.
+      lowpass_s: time constant of the first-order filter on each [s].
+    """
+
+    name: str
+    fields: tuple[str, ...]
+    lowpass_s: float
+
+
 class Task(Protocol):
     """What is to be done. Everything that depends on the task is asked of this object; no code branches on its name.
 
@@ -73,6 +89,9 @@ class Task(Protocol):
       groups: names of the ways to fail.
       conditioning: parameters (or derived names) that a policy may be told, because a release carries the robot's calibration.
       derived: combinations worth reporting.
+      reads: engine fields that the sensors are made of, and how they are reduced over a control period.
+      noise: standard deviation of each observation signal's elements; parameters may override it.
+      event_rules: what is watched every substep.
     """
 
     name: str
@@ -84,6 +103,18 @@ class Task(Protocol):
     groups: tuple[str, ...]
     conditioning: tuple[str, ...]
     derived: tuple[Derived, ...]
+    reads: Mapping[str, Reduce]
+    noise: Mapping[str, tuple[float, ...]]
+    event_rules: tuple[EventRule, ...]
+
+    def sense(self, raw: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+        """Engine fields (``reads``) to clean observations, signal -> (n, size)."""
+
+    def control(self, actions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Actions (..., a) to engine controls (..., nu)."""
+
+    def rest_action(self, values: Values) -> NDArray[np.float64]:
+        """The action that was in force before the attempt, (n, a)."""
 
     def judge(self, signals: Mapping[str, NDArray[np.float64]], events: Sequence[str]) -> Judgement:
         """Judge one attempt from its signals, logged or simulated.
@@ -99,8 +130,22 @@ class Task(Protocol):
     def starts(self, values: Values, rng: Sequence[np.random.Generator]) -> dict[str, NDArray[np.float64]]:
         """Start states, one generator per world: joint name -> positions (n, nq). Joints left out start as authored."""
 
-    def expert(self, knowledge: Values) -> Controller:
-        """The informed expert: acts on observations and on what it believes the parameters are, path -> (n,)."""
+    def seen_starts(self, signals: Mapping[str, NDArray[np.float64]], values: Values) -> dict[str, NDArray[np.float64]]:
+        """Start states of logged attempts as their first observations show them, given believed parameters.
+
+        Args:
+          signals: signal name -> (n, T, size).
+          values: believed parameters, path -> (n,).
+        """
+
+    def told(self, values: Values) -> NDArray[np.float64]:
+        """What somebody who knows the parameters would tell a policy: values of ``conditioning``, (n, c)."""
+
+    def tell(self, samples: Values) -> NDArray[np.float64]:
+        """What joint posterior samples, path -> (m,), tell a policy: the choice that is most likely right, (c,)."""
+
+    def expert(self, told: NDArray[np.float64]) -> Controller:
+        """The expert: acts on observations and on what it is told, (n, c). Told the truth, it is the informed expert."""
 
     def baselines(self) -> Mapping[str, Callable[[int], Controller]]:
         """Scripted baselines without calibration: name -> (number of worlds -> controller)."""

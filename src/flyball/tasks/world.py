@@ -1,0 +1,290 @@
+"""A batch of simulated robot cells: engine, command path, sensors, inspection station.
+
+In: a task, parameter values per world, seeds. Out: observations and logs as a real cell would give them. Demonstrations,
+calibration replays, paired evaluation and the virtual robots all run on this; the virtual robots are the case n = 1.
+Everything random in world i comes from seed i alone, so it is the same in any batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import lfilter
+
+from flyball.base import InputError
+from flyball.engines import engines
+from flyball.tasks.task import Controller, Judgement, Task, Values
+
+
+@dataclass(frozen=True)
+class Unmodelled:
+    """Differences of a reality that no scene parameter describes.
+
+    Attributes:
+      timestep: of the engine [s]; None: as authored.
+      cone: ``elliptic`` or ``pyramidal`` friction; None: as authored.
+      backlash_rad: play of every joint command [rad].
+    """
+
+    timestep: float | None = None
+    cone: str | None = None
+    backlash_rad: float = 0.0
+
+    def options(self) -> dict[str, float | str]:
+        """Engine options."""
+        out: dict[str, float | str] = {}
+        if self.timestep is not None:
+            out["timestep"] = self.timestep
+        if self.cone is not None:
+            out["cone"] = self.cone
+        return out
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """n logged attempts.
+
+    Attributes:
+      signals: observation and action signals, name -> (n, T, size).
+      events: per world, (time [s], name).
+      values: the parameters the worlds had, path -> (n,).
+    """
+
+    signals: Mapping[str, NDArray[np.float64]]
+    events: Sequence[Sequence[tuple[float, str]]]
+    values: Values = field(default_factory=dict)
+
+    def one(self, i: int) -> dict[str, NDArray[np.float64]]:
+        """Signals of world i: name -> (T, size)."""
+        return {k: x[i] for k, x in self.signals.items()}
+
+    def judge(self, task: Task) -> list[Judgement]:
+        """The task's judgement of each."""
+        return [task.judge(self.one(i), [e for _, e in self.events[i]]) for i in range(len(self.events))]
+
+
+class World:
+    """n cells of one task.
+
+    Args:
+      task: what is attempted.
+      n: number of worlds.
+      engine: name in the ``flyball.engines`` table.
+      threads: CPU threads of the engine.
+      unmodelled: what this reality has that the scene does not describe.
+    """
+
+    def __init__(
+        self, task: Task, n: int, *, engine: str = "mujoco", threads: int = 1, unmodelled: Unmodelled | None = None
+    ) -> None:
+        self.task, self.n = task, n
+        self.unmodelled = unmodelled or Unmodelled()
+        self.simulation = engines.load(engine)().open(
+            task.scene, n, threads=threads, options=self.unmodelled.options()
+        )
+        self.dt = 1.0 / task.control_hz
+        self.every = round(self.dt / self.simulation.timestep)
+        if abs(self.every * self.simulation.timestep - self.dt) > 1e-9:
+            raise InputError(
+                f"time step {self.simulation.timestep} does not divide the control period {self.dt}", where=task.name
+            )
+        self.steps = round(task.horizon_s * task.control_hz)
+        self._reads = dict(task.reads) | {f: "all" for r in task.event_rules for f in r.fields}
+
+    # episodes ---------------------------------------------------------------------------------------------
+
+    def reset(
+        self, values: Values, seeds: Sequence[int], starts: Mapping[str, NDArray[np.float64]] | None = None
+    ) -> dict[str, NDArray[np.float64]]:
+        """Begin n attempts.
+
+        Args:
+          values: parameter path -> (n,); parameters left out are nominal.
+          seeds: one per world.
+          starts: start states to use instead of the task's own draw, joint name -> (n, nq).
+
+        Returns:
+          The first observation, signal -> (n, size).
+        """
+        scene, sim = self.task.scene, self.simulation
+        self.values = scene.nominal(self.n) | {k: np.asarray(v, float) for k, v in values.items()}
+        rngs = [np.random.Generator(np.random.Philox(key=int(s))) for s in seeds]
+        self._bias, self._std = self._sensors()
+        self._delay = np.zeros(self.n)
+        self._limits = {r.name: np.full(self.n, np.inf) for r in self.task.event_rules}
+        fields: dict[str, NDArray[np.float64]] = {}
+        for p in scene.parameters:
+            for b in p.binds:
+                kind, _, rest = b.target.partition(":")
+                v = self.values[p.path]
+                if b.target == "command.delay":
+                    self._delay = v
+                elif kind == "event":
+                    self._limits[rest.removesuffix(".threshold")] = v
+                elif kind in ("body", "geom", "joint", "actuator"):
+                    own = fields.get(b.target)
+                    own = self._own(b.target) if own is None else own
+                    new = own.copy()
+                    new[:, b.index] = {"set": v, "scale": own[:, b.index] * v, "add": own[:, b.index] + v}[b.how]
+                    fields[b.target] = new
+        sim.reset()
+        sim.set(fields)
+        own_starts = self.task.starts(self.values, rngs)
+        self.starts = dict(own_starts) | dict(starts or {})
+        for joint, position in self.starts.items():
+            sim.place(joint, position)
+        width = {s.name: s.size for s in self.task.embodiment.observations}
+        self._noise = {
+            name: np.stack([r.standard_normal((self.steps + 1, k)) for r in rngs]) for name, k in width.items()
+        }
+        self._k = 0
+        self._sent = np.repeat(self.task.rest_action(self.values)[:, None], 2, axis=1)
+        self._queue = self._sent.copy()
+        self._filter = {f: None for r in self.task.event_rules for f in r.fields}
+        self.events: list[list[tuple[float, str]]] = [[] for _ in range(self.n)]
+        return self._observe(sim.read(list(self.task.reads)))
+
+    def step(self, action: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Send actions (n, a) for one control period; returns the observation at its end, signal -> (n, size)."""
+        controls = self._controls(action[:, None])
+        raw = self.simulation.step(controls, self._reads)
+        self._inspect({f: raw[f][:, None] for r in self.task.event_rules for f in r.fields})
+        self._k += 1
+        return self._observe(self._reduced(raw))
+
+    def replay(
+        self,
+        values: Values,
+        actions: NDArray[np.float64],
+        starts: Mapping[str, NDArray[np.float64]],
+        seeds: Sequence[int] | None = None,
+    ) -> Attempts:
+        """Send logged actions open loop, in one call of the engine.
+
+        Args:
+          values: parameter path -> (n,).
+          actions: (n, T, a).
+          starts: joint name -> (n, nq).
+          seeds: sensor noise is added when given, else observations are clean (biases stay).
+
+        Returns:
+          Attempts whose observation k is the one that action k answered, as in a log.
+        """
+        first = self.reset(values, list(seeds or range(self.n)), starts)
+        if seeds is None:
+            first = self._observe(self.simulation.read(list(self.task.reads)), noisy=False)
+        raw = self.simulation.rollout(self._controls(actions), self.every, self._reads)
+        self._inspect({f: raw[f] for r in self.task.event_rules for f in r.fields})
+        later, reduced = [], self._reduced(raw)
+        for k in range(actions.shape[1] - 1):
+            self._k = k + 1
+            later.append(self._observe({f: x[:, k] for f, x in reduced.items()}, noisy=seeds is not None))
+        signals = {name: np.stack([first[name], *(o[name] for o in later)], axis=1) for name in first}
+        return Attempts(signals | self._action_signals(actions), self.events, self.values)
+
+    def run(self, controller: Controller, values: Values, seeds: Sequence[int], **reset: Mapping) -> Attempts:
+        """Run whole attempts in closed loop: observation in, action (n, a) out, every control period."""
+        observation = self.reset(values, seeds, **reset)
+        seen: dict[str, list[NDArray[np.float64]]] = {name: [] for name in observation}
+        actions = []
+        low, high = self.task.embodiment.action_limits()
+        for _ in range(self.steps):
+            for name, x in observation.items():
+                seen[name].append(x)
+            actions.append(np.clip(controller(observation), low, high))
+            observation = self.step(actions[-1])
+        signals = {name: np.stack(x, axis=1) for name, x in seen.items()}
+        return Attempts(signals | self._action_signals(np.stack(actions, axis=1)), self.events, self.values)
+
+    # parts of the cell ------------------------------------------------------------------------------------
+
+    def _own(self, target: str) -> NDArray[np.float64]:
+        """The model's own value of a field, (n, k), whatever an earlier reset has set."""
+        if not hasattr(self, "_authored"):
+            self._authored: dict[str, NDArray[np.float64]] = {}
+        if target not in self._authored:
+            self._authored[target] = self.simulation.get(target)
+        return self._authored[target]
+
+    def _sensors(self) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
+        bias = {s.name: np.zeros((self.n, s.size)) for s in self.task.embodiment.observations}
+        std = {
+            s.name: np.tile(np.asarray(self.task.noise.get(s.name, (0.0,) * s.size), float), (self.n, 1))
+            for s in self.task.embodiment.observations
+        }
+        for p in self.task.scene.parameters:
+            for b in p.binds:
+                kind, _, rest = b.target.partition(":")
+                if kind == "sensor":
+                    signal, _, what = rest.rpartition(".")
+                    (bias if what == "bias" else std)[signal][:, b.index] = self.values[p.path]
+        return bias, std
+
+    def _observe(self, raw: Mapping[str, NDArray[np.float64]], noisy: bool = True) -> dict[str, NDArray[np.float64]]:
+        clean = self.task.sense(raw)
+        out = {}
+        for name, x in clean.items():
+            out[name] = x + self._bias[name]
+            if noisy:
+                out[name] = out[name] + self._std[name] * self._noise[name][:, self._k]
+        return out
+
+    def _controls(self, actions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Engine controls per substep, (n, T*every, nu), of actions (n, T, a) that arrive after the delay."""
+        n, steps, size = actions.shape
+        if self.unmodelled.backlash_rad:
+            actions = self._play(actions)
+        history = np.concatenate([self._queue, actions], axis=1)  # the last command sent before is at index old - 1
+        old, h = self._queue.shape[1], self.simulation.timestep
+        t = (np.arange(steps * self.every) + 1)[None] * h - self._delay[:, None]
+        s = t / self.dt + 1e-9
+        k = np.floor(s).astype(int)
+        w = np.clip((s - k) * self.dt / h, 0.0, 1.0)[..., None]  # share of the substep that the newer command has
+        rows = np.arange(n)[:, None]
+        newer = history[rows, np.clip(k + old, 0, old + steps - 1)]
+        older = history[rows, np.clip(k + old - 1, 0, old + steps - 1)]
+        keep = max(2, int(np.ceil(self._delay.max() / self.dt)) + 2)
+        self._queue = history[:, -keep:] if history.shape[1] >= keep else history
+        return self.task.control(w * newer + (1 - w) * older)
+
+    def _play(self, actions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Mechanical play between command and joint: the joint's own command moves only when the play is used up."""
+        joints = self.task.embodiment.action_slice(self.task.embodiment.actions[0].name)
+        half, out = self.unmodelled.backlash_rad / 2, actions.copy()
+        last = self._queue[:, -1, joints]
+        for k in range(actions.shape[1]):
+            last = np.clip(last, actions[:, k, joints] - half, actions[:, k, joints] + half)
+            out[:, k, joints] = last
+        return out
+
+    def _inspect(self, raw: Mapping[str, NDArray[np.float64]]) -> None:
+        """Low-pass the watched fields and log the first crossing of each event's threshold; raw: (n, T, every, 1)."""
+        h = self.simulation.timestep
+        for rule in self.task.event_rules:
+            worst = None
+            for f in rule.fields:
+                x = raw[f].reshape(self.n, -1)
+                a = h / (rule.lowpass_s + h)
+                zi = self._filter[f] if self._filter[f] is not None else np.zeros((self.n, 1))
+                y, self._filter[f] = lfilter([a], [1, a - 1], x, axis=1, zi=zi)
+                worst = y if worst is None else np.maximum(worst, y)
+            over = worst > self._limits[rule.name][:, None]
+            for i in np.flatnonzero(over.any(axis=1)):
+                if not any(e == rule.name for _, e in self.events[i]):
+                    t = self._k * self.dt + (int(np.argmax(over[i])) + 1) * h
+                    self.events[i].append((t, rule.name))
+
+    def _reduced(self, raw: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+        """What the sensors see: watched fields arrive with every substep (axis -2) and are reduced here."""
+        out = {}
+        for f, how in self.task.reads.items():
+            watched = self._reads[f] == "all" and how != "all"
+            out[f] = raw[f] if not watched else raw[f][..., -1, :] if how == "last" else getattr(raw[f], how)(axis=-2)
+        return out
+
+    def _action_signals(self, actions: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        e = self.task.embodiment
+        return {s.name: actions[..., e.action_slice(s.name)] for s in e.actions}

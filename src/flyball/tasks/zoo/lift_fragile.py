@@ -1,0 +1,333 @@
+"""``lift-fragile-v1``: lift a box 0.15 m and hold it 1 s without dropping or crushing it.
+
+In: the Flyarm, a box of unknown mass, friction and fragility, a biased tracker. Out: the task with its scene, judgement,
+informed expert, scripted baselines and policy features. The window of good grip forces is narrow and differs from robot to
+robot: the lower end is set by mass over friction, the upper by what the box bears.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flyball.engines.engine import Reduce
+from flyball.robots import Observation
+from flyball.robots.zoo import flyarm
+from flyball.scenes import Bind, Parameter, Scene
+from flyball.tasks.task import Controller, Derived, EventRule, Judgement, Values
+
+HALF = np.array([0.025, 0.022, 0.03])
+"""Half size of the nominal box [m]; the gripper closes along the second axis."""
+MODEL = f"""<mujoco model="lift-fragile"><compiler angle="radian"/>
+<option timestep=".002" integrator="implicitfast" cone="elliptic" impratio="10" iterations="30" tolerance="1e-9"/>
+{flyarm.DEFAULTS}
+<worldbody>
+ <geom name="table" type="plane" size="2 2 .1" contype="1" conaffinity="0" solref=".004 1" friction="1"/>
+ {flyarm.ARM}
+ <body name="box" pos=".42 0 {HALF[2]}"><freejoint name="box"/>
+  <geom name="box" type="box" size="{HALF[0]} {HALF[1]} {HALF[2]}" mass=".35" contype="1" conaffinity="3" priority="1"
+   condim="4" friction=".5 .005 .0001" solref=".004 1"/></body>
+</worldbody>
+<equality>{flyarm.EQUALITY}</equality><tendon>{flyarm.TENDON}</tendon>
+<actuator>{flyarm.ACTUATORS}</actuator><sensor>{flyarm.SENSORS}</sensor>
+</mujoco>"""
+
+_SERVOS = ("yaw", "shoulder", "elbow", "pitch", "roll")
+PARAMETERS = (
+    Parameter("object.mass", "kg", 0.35, 0.1, 1.0, "log", "robot", (Bind("body:box.mass"),), "mass of the box"),
+    Parameter(
+        "object.friction", "", 0.5, 0.15, 1.2, "log", "robot", (Bind("geom:box.friction"),), "sliding friction of the box"
+    ),
+    Parameter(
+        "object.crush_force", "N", 15.0, 2.0, 80.0, "log", "robot", (Bind("event:crushed.threshold"),),
+        "normal force on a pad, low-passed at 10 ms, above which the box breaks",
+    ),
+    Parameter(
+        "object.size_scale", "", 1.0, 0.75, 1.35, "log", "robot", (Bind("geom:box.size_scale"),), "size over nominal size"
+    ),
+    Parameter(
+        "gripper.force_scale", "", 1.0, 0.6, 1.5, "log", "robot", (Bind("actuator:grip.gain", "scale"),),
+        "real over commanded grip force",
+    ),
+    Parameter(
+        "arm.gain_scale", "", 1.0, 0.5, 1.4, "log", "robot",
+        tuple(Bind(f"actuator:{a}.gain", "scale") for a in _SERVOS), "real over nominal servo stiffness",
+    ),
+    Parameter("arm.delay_s", "s", 0.02, 0.0, 0.08, "linear", "robot", (Bind("command.delay"),), "command to motor"),
+    Parameter(
+        "tracker.noise_m", "m", 0.001, 0.0, 0.004, "linear", "robot",
+        tuple(Bind("sensor:object.pose.noise", index=i) for i in range(3)), "standard deviation of the tracked position",
+    ),
+    *(
+        Parameter(
+            f"tracker.bias_m.{axis}", "m", 0.0, -0.006, 0.006, "linear", "robot",
+            (Bind("sensor:object.pose.bias", index=i),), f"constant error of the tracked {axis}",
+        )
+        for i, axis in enumerate("xyz")
+    ),
+    Parameter("start.x", "m", 0.42, 0.34, 0.48, "linear", "robot", (Bind("start:box"),), "where boxes are put, mean x"),
+    Parameter("start.y", "m", 0.0, -0.12, 0.12, "linear", "robot", (Bind("start:box"),), "where boxes are put, mean y"),
+    Parameter("start.yaw", "rad", 0.0, -0.9, 0.9, "linear", "robot", (Bind("start:box"),), "how boxes are turned, mean"),
+)  # fmt: skip
+SCATTER = np.array([0.015, 0.015, 0.12])
+"""Half width of the scatter of x, y [m] and yaw [rad] around their means from attempt to attempt."""
+
+HOME = np.array([0.40, 0.0, 0.17, 0.0])
+"""Where the hand waits: x, y, z [m], yaw [rad]."""
+SLIP_MARGIN = 1.3
+"""Least force that lifts, over the static minimum m g / (2 mu), at this task's lift speed."""
+PEAK = 1.08
+"""Highest over commanded force when closing softly."""
+LIFT, HOLD_S, SLIP = 0.15, 1.0, 0.01
+SPEED, LIFT_SPEED, TOP = 0.35, 0.22, 0.212
+"""Approach and lift speed [m/s], height of the hand at which it holds [m]."""
+
+TOLD = ("grip.force", "gripper.force_scale", "object.mass", "arm.gain_scale", "arm.delay_s", *(f"tracker.bias_m.{a}" for a in "xyz"))
+
+
+def least_force(v: Values) -> NDArray[np.float64]:
+    """Static minimum of the pad force that holds the box [N]: m g / (2 mu)."""
+    return np.asarray(v["object.mass"]) * flyarm.GRAVITY / (2 * np.asarray(v["object.friction"]))
+
+
+class LiftFragile:
+    """The task; see the module's text and ``flyball.tasks.Task``."""
+
+    name = "lift-fragile-v1"
+    instruction = "lift the box and hold it without breaking it"
+    embodiment = flyarm.FLYARM
+    scene = Scene("lift-fragile", MODEL, PARAMETERS, assumptions={"timestep": 0.002, "cone": "elliptic"})
+    horizon_s = 3.6
+    control_hz = flyarm.CONTROL_HZ
+    groups = ("slipped", "crushed", "missed", "late")
+    conditioning = TOLD
+    derived = (
+        Derived("friction/mass", "1/kg", lambda v: v["object.friction"] / v["object.mass"]),
+        Derived("least_force/force_scale", "N", lambda v: least_force(v) / v["gripper.force_scale"]),
+    )
+    reads: Mapping[str, Reduce] = {
+        **{f"joint:{j}.{f}": "last" for j in _SERVOS for f in ("position", "velocity")},
+        **{f"joint:{j}.position": "last" for j in ("left", "right", "box")},
+        "sensor:pad_left": "mean",
+        "sensor:pad_right": "mean",
+    }
+    noise: Mapping[str, tuple[float, ...]] = {
+        "joint.position": (3e-4,) * 5,
+        "joint.velocity": (5e-3,) * 5,
+        "gripper.width": (1e-4,),
+        "gripper.force": (0.2,),
+        "object.pose": (1e-3, 1e-3, 1e-3, 5e-3),
+    }
+    event_rules = (EventRule("crushed", ("sensor:pad_left", "sensor:pad_right"), 0.01),)
+
+    # the cell ---------------------------------------------------------------------------------------------
+
+    def sense(self, raw: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+        """Encoders, gripper width, pad force, tracked box."""
+        box = raw["joint:box.position"]
+        w, x, y, z = (box[:, 3 + i] for i in range(4))
+        yaw = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+        return {
+            "joint.position": np.concatenate([raw[f"joint:{j}.position"] for j in _SERVOS], axis=1),
+            "joint.velocity": np.concatenate([raw[f"joint:{j}.velocity"] for j in _SERVOS], axis=1),
+            "gripper.width": raw["joint:left.position"] + raw["joint:right.position"],
+            "gripper.force": (raw["sensor:pad_left"] + raw["sensor:pad_right"]) / 2,
+            "object.pose": np.concatenate([box[:, :3], yaw[:, None]], axis=1),
+        }
+
+    def control(self, actions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Joint targets and grip force are the actuators' own inputs."""
+        return actions
+
+    def rest_action(self, values: Values) -> NDArray[np.float64]:
+        """Waiting at home with the gripper open."""
+        q = flyarm.inverse(HOME)
+        command = q + flyarm.gravity_torque(q, 0.0) / flyarm.KP
+        return np.tile(np.append(command, -6.0), (len(values["object.mass"]), 1))
+
+    def starts(self, values: Values, rng: Sequence[np.random.Generator]) -> dict[str, NDArray[np.float64]]:
+        """The arm at rest under its own weight, the box scattered around where boxes are put."""
+        n = len(rng)
+        draw = np.stack([r.uniform(-1, 1, 3) for r in rng]) * SCATTER
+        x, y, yaw = (values[f"start.{k}"] + draw[:, i] for i, k in enumerate(("x", "y", "yaw")))
+        z, zero = HALF[2] * values["object.size_scale"], np.zeros(n)
+        box = np.stack([x, y, z, np.cos(yaw / 2), zero, zero, np.sin(yaw / 2)], axis=1)
+        command, q = self.rest_action(values)[:, :5], np.tile(flyarm.inverse(HOME), (n, 1))
+        for _ in range(6):  # where the servos' sag and the weight balance
+            q = command - flyarm.gravity_torque(q, 0.0) / (flyarm.KP * values["arm.gain_scale"][:, None])
+        out = {j: q[:, i : i + 1] for i, j in enumerate(_SERVOS)}
+        wide = np.full((n, 1), flyarm.OPEN_WIDTH / 2)
+        return out | {"left": wide, "right": wide, "box": box}
+
+    def seen_starts(self, signals: Mapping[str, NDArray[np.float64]], values: Values) -> dict[str, NDArray[np.float64]]:
+        """Start of a logged attempt as its first half second shows it, corrected by the tracker's bias.
+
+        Args:
+          signals: (n, T, size) each.
+          values: path -> (n,).
+        """
+        pose = np.median(signals["object.pose"][:, :8], axis=1)
+        bias = np.stack([values[f"tracker.bias_m.{a}"] for a in "xy"], axis=1)
+        x, y = (pose[:, :2] - bias).T
+        zero, yaw = np.zeros(len(pose)), pose[:, 3]
+        rest = self.starts(values, [np.random.Generator(np.random.Philox(key=0))] * len(pose))
+        z = HALF[2] * values["object.size_scale"]
+        return rest | {"box": np.stack([x, y, z, np.cos(yaw / 2), zero, zero, np.sin(yaw / 2)], axis=1)}
+
+    # judgement --------------------------------------------------------------------------------------------
+
+    def judge(self, signals: Mapping[str, NDArray[np.float64]], events: Sequence[str]) -> Judgement:
+        """Slip, crush, miss or success, from joint angles, tracked pose, gripper width and the station's events."""
+        hand = flyarm.forward(signals["joint.position"])[:, :3]
+        box = _smooth(signals["object.pose"][:, :3])
+        width = signals["gripper.width"][:, 0]
+        height = box[:, 2] - np.median(signals["object.pose"][:8, 2])
+        hold = round(HOLD_S * self.control_hz)
+        up = np.convolve(height >= LIFT, np.ones(hold), "valid") if len(height) >= hold else np.zeros(1)
+        progress = float(np.clip(height.max() / LIFT, 0, 1)) * (0.5 + 0.5 * float(up.max()) / hold)
+        if "crushed" in events:
+            return Judgement("failure", "crushed", progress / 2)
+        closed = width < np.median(width[:5]) - 0.01
+        low = np.minimum.accumulate(hand[:, 2])
+        lifted = np.flatnonzero(closed & (hand[:, 2] > low + 0.015))
+        if len(lifted) == 0 or width[lifted[0]] < 0.02:
+            return Judgement("failure", "missed", progress / 2)
+        k = lifted[0]
+        gap = (hand - box)[k:]
+        if np.linalg.norm(gap - gap[0], axis=1).max() > SLIP:
+            return Judgement("failure", "slipped", progress / 2)
+        if up.max() < hold:
+            return Judgement("failure", "late", progress)
+        return Judgement("success", "", 1.0)
+
+    # realities --------------------------------------------------------------------------------------------
+
+    def draw_reality(self, rng: np.random.Generator, n: int) -> dict[str, NDArray[np.float64]]:
+        """Fragility is drawn given mass and friction, so that a good grip exists; about half the cells put boxes oddly."""
+        mass = np.exp(rng.uniform(np.log(0.2), np.log(0.6), n))
+        friction = np.exp(rng.uniform(np.log(0.3), np.log(0.8), n))
+        out = {"object.mass": mass, "object.friction": friction}
+        out["object.crush_force"] = SLIP_MARGIN * least_force(out) * rng.uniform(1.7, 2.5, n)
+        out["gripper.force_scale"] = rng.uniform(0.7, 1.3, n)
+        out["arm.gain_scale"] = rng.uniform(0.6, 1.2, n)
+        out["arm.delay_s"] = rng.uniform(0.0, 0.06, n)
+        out["tracker.noise_m"] = rng.uniform(0.0005, 0.003, n)
+        for a in "xyz":
+            out[f"tracker.bias_m.{a}"] = rng.uniform(-0.004, 0.004, n)
+        odd = rng.random(n) < 0.5
+        out["object.size_scale"] = np.where(odd, rng.uniform(0.85, 1.25, n), 1.0)
+        out["start.yaw"] = np.where(odd, rng.uniform(0.35, 0.75, n) * rng.choice([-1, 1], n), 0.0)
+        out["start.x"] = np.where(odd, rng.uniform(0.37, 0.46, n), 0.42)
+        out["start.y"] = np.where(odd, rng.uniform(-0.09, 0.09, n), 0.0)
+        return out
+
+    # control ----------------------------------------------------------------------------------------------
+
+    def told(self, values: Values) -> NDArray[np.float64]:
+        """What somebody who knows the parameters would tell a policy, (n, len(conditioning))."""
+        low, high = SLIP_MARGIN * least_force(values), values["object.crush_force"] / PEAK
+        force = np.sqrt(low * np.maximum(high, low)) / values["gripper.force_scale"]
+        return np.stack([force, *(np.asarray(values[p]) for p in TOLD[1:])], axis=1)
+
+    def tell(self, samples: Values) -> NDArray[np.float64]:
+        """What joint posterior samples (m,) tell a policy, (len(conditioning),): the grip most likely to be good, else means."""
+        scale = samples["gripper.force_scale"]
+        low = SLIP_MARGIN * least_force(samples) / scale
+        high = samples["object.crush_force"] / PEAK / scale
+        grid = np.exp(np.linspace(np.log(low.min()), np.log(max(high.max(), low.max())), 200))[:, None]
+        # a soft edge of 4 % on both sides keeps the answer off the boundary
+        good = 1 / (1 + np.exp(-np.log(grid / low) / 0.04)) / (1 + np.exp(-np.log(high / grid) / 0.04))
+        force = grid[np.argmax(good.mean(axis=1)), 0]
+        return np.array([force, *(float(np.mean(samples[p])) for p in TOLD[1:])])
+
+    def expert(self, told: NDArray[np.float64]) -> Controller:
+        """Above the box, down, close softly, ramp, lift; a function of observation and ``told`` alone."""
+        return lambda obs: act(obs, told)
+
+    def baselines(self) -> Mapping[str, Callable[[int], Controller]]:
+        """``fixed-grip-F`` (forces on a grid) and ``slip-feedback`` (raise the force while the box lags the hand)."""
+        nominal = self.told(self.scene.nominal(1))
+
+        def fixed(force: float, n: int) -> Controller:
+            told = np.repeat(nominal, n, axis=0)
+            told[:, 0] = force
+            return self.expert(told)
+
+        out: dict[str, Callable[[int], Controller]] = {
+            f"fixed-grip-{f:.1f}": lambda n, f=f: fixed(f, n)  # type: ignore[misc]
+            for f in np.exp(np.linspace(np.log(3.0), np.log(18.0), 12))
+        }
+        out["slip-feedback"] = lambda n: _slip_feedback(np.repeat(nominal, n, axis=0))
+        return out
+
+
+
+def act(
+    obs: Observation, told: NDArray[np.float64], force: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """The lifting law, without memory: funnel down onto the box, close softly, ramp the grip, lift, hold.
+
+    Args:
+      obs: batched observation.
+      told: (n, len(TOLD)).
+      force: commanded grip force [N], (n,); None: the one that is told.
+
+    Returns:
+      Actions (n, 6).
+    """
+    grip, scale, mass, gain, delay = (told[:, i] for i in range(5))
+    force = grip if force is None else force
+    q, felt, width = obs["joint.position"], obs["gripper.force"][:, 0], obs["gripper.width"][:, 0]
+    box = obs["object.pose"][:, :4].copy()
+    box[:, :3] -= told[:, 5:8]
+    hand = flyarm.forward(q)
+    share = felt / (force * scale)
+    gripping = (share > 0.2) & (width < flyarm.OPEN_WIDTH - 0.01)
+    error = box - hand[:, :4]
+    away = np.hypot(error[:, 0], error[:, 1]) + 0.05 * np.abs(error[:, 3])
+    low = hand[:, 2] < np.maximum(box[:, 2], 0.02) + 0.007
+    lifting = gripping & ((share > 0.8) | (hand[:, 2] > 0.055))
+    goal = box.copy()
+    goal[:, 2] = np.maximum(box[:, 2], 0.018) + np.clip(6 * (away - 0.012), 0, 0.08)
+    v = 5.0 * (goal - hand[:, :4])
+    v[gripping] = 0.0
+    v[lifting, 2] = np.clip(5.0 * (TOP - hand[lifting, 2]), -LIFT_SPEED, LIFT_SPEED)
+    speed = np.linalg.norm(v[:, :3], axis=1)
+    v[:, :3] *= np.minimum(1.0, SPEED / np.maximum(speed, 1e-9))[:, None]
+    v[:, 3] = np.clip(v[:, 3], -1.5, 1.5)
+    pose = hand[:, :4].copy()
+    ahead = flyarm.inverse(pose + v * (flyarm.SERVO_S + delay + 0.02)[:, None])
+    carried = np.where(lifting, mass * np.clip((hand[:, 2] - 0.03) / 0.02, 0, 1), 0.0)
+    joints = ahead + flyarm.gravity_torque(q, carried) / (flyarm.KP * gain[:, None])
+    ramp = force * np.clip(share + 0.3, 0.4, 1.0)
+    close = gripping | (low & (away < 0.016))
+    return np.concatenate([joints, np.where(close, ramp, -6.0)[:, None]], axis=1)
+
+
+def _slip_feedback(told: NDArray[np.float64]) -> Controller:
+    """The reactive script: starts with a soft grip and raises it while the box lags the hand."""
+    force = np.full(len(told), 4.0)
+
+    def step(obs: Observation) -> NDArray[np.float64]:
+        hand, box = flyarm.forward(obs["joint.position"]), obs["object.pose"]
+        held = (obs["gripper.force"][:, 0] > 1.0) & (obs["gripper.width"][:, 0] < flyarm.OPEN_WIDTH - 0.01)
+        lag = hand[:, 2] - box[:, 2]
+        if not hasattr(step, "last"):
+            step.last = lag  # type: ignore[attr-defined]
+        slipping = held & (lag > step.last + 0.0008)  # type: ignore[attr-defined]
+        step.last = np.where(held, 0.7 * step.last + 0.3 * lag, lag)  # type: ignore[attr-defined]
+        force[:] = np.where(slipping, force * 1.12, force)
+        return act(obs, told, force)
+
+    return step
+
+
+LIFT_FRAGILE = LiftFragile()
+
+
+def _smooth(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Centred mean of five samples along the first axis, edges repeated."""
+    padded = np.concatenate([np.repeat(x[:1], 2, axis=0), x, np.repeat(x[-1:], 2, axis=0)])
+    return np.mean([padded[i : i + len(x)] for i in range(5)], axis=0)
