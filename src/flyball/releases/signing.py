@@ -4,7 +4,9 @@ In: releases and their files. Out: signed metadata and content-addressed targets
 Keys are ed25519: three for the root (two must sign), one each for targets, snapshot and timestamp. They lie in
 ``tuf/keys`` (mode 0600) so that one machine can close the loop by itself; a real fleet keeps the root keys elsewhere.
 
-    tuf/keys/*.pem   tuf/repository/metadata/{N.root,N.targets,N.snapshot,timestamp}.json   tuf/repository/targets/RELEASE/SHA256.FILE
+    tuf/keys/*.pem
+    tuf/repository/metadata/{N.root,N.targets,N.snapshot,timestamp}.json
+    tuf/repository/targets/RELEASE/SHA256.FILE
 
 What is current follows from ``timestamp.json`` alone, which is written last: a kill before leaves the old state.
 """
@@ -20,7 +22,7 @@ from typing import Any, TypeVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.signer import CryptoSigner
-from tuf.api.metadata import Metadata, MetaFile, Root, Signed, Snapshot, TargetFile, Targets, Timestamp
+from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from flyball.base import Conflict, Damaged, InputError, Missing, digest_of
 from flyball.base.durable import make_folder, only_holder, write_durably
@@ -36,7 +38,7 @@ SIGNED_FACTS = (
 )
 """Fields of a release that are repeated in its target's ``custom``, for a robot to check before any download."""
 
-S = TypeVar("S", bound=Signed)
+S = TypeVar("S", Timestamp, Snapshot, Targets)
 
 
 class Repository:
