@@ -88,3 +88,6 @@ def check_policy(
         n = len(next(iter(batched.values())))
         chunk = policy.act(batched)
         assert chunk.actions.ndim == 3 and chunk.actions.shape[0] == n and chunk.actions.shape[2] == action_size
+
+
+load_fake_policy = FakePolicy.load
