@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flyball.base.artifact import Artifact
+from flyball.base.durable import sync_folder
 from flyball.base.errors import Conflict, Damaged, InputError, Missing, NotPossible
 
 BUSY_S = 30.0  # how long a writer waits for another process before it gives up
@@ -83,8 +84,8 @@ class Store:
                     os.fsync(f.fileno())
                 os.replace(temporary, path)
             # Also when the blob was there: its writer may not have come as far as this yet.
-            fsync_folder(path.parent)
-            fsync_folder(self.blobs)
+            sync_folder(path.parent)
+            sync_folder(self.blobs)
         return digest
 
     def path(self, digest: str) -> Path:
@@ -189,7 +190,8 @@ class Store:
 
     def find(self, kind: str, **labels: Any) -> list[Artifact]:
         """Artifacts of a kind whose labels have these values, oldest registration first."""
-        where, values = ["kind = ?"], [kind]
+        where = ["kind = ?"]
+        values: list[Any] = [kind]
         for key, value in labels.items():
             if value is not None and not isinstance(value, (str, int, float, bool)):
                 raise InputError(f"cannot search label {key!r} by {value!r}", allowed="text, numbers, true, false")
@@ -366,7 +368,7 @@ class Store:
                     for statement in filter(str.strip, _SCHEMA.split(";")):
                         db.execute(statement)
                     db.execute(f"PRAGMA user_version = {VERSION}")
-                fsync_folder(self.root)
+                sync_folder(self.root)
 
     def _sweep(self) -> None:
         """Remove what writers left that were killed long ago."""
@@ -377,26 +379,6 @@ class Store:
                     path.unlink()
             except FileNotFoundError:
                 continue
-
-
-def fsync_folder(path: Path) -> None:
-    """Make renames, creations and removals in a folder durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def write_durably(path: Path, blob: bytes) -> None:
-    """Write a file that is either the old one or complete: temporary name, fsync, rename, fsync of the folder."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with open(temporary, "wb") as f:
-        f.write(blob)
-        f.flush()
-        os.fsync(f.fileno())
-    os.replace(temporary, path)
-    fsync_folder(path.parent)
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from flyball.base.durable import write_durably
 from flyball.base.errors import InputError, Missing
-from flyball.base.store import Store, write_durably
+from flyball.base.store import Store
 
 _SETTINGS = b"# A Flyball workspace: logs dropped into inbox/ ingest themselves.\nlayout = 1\n"
 

@@ -1,0 +1,209 @@
+"""The catalogue: one searchable row per episode.
+
+In: episodes, and verdicts about them. Out: rows by condition, and the episodes themselves. An episode's bytes never
+change; what is judged later (outcome, group, verdict) lives in the row, each change kept with its reason.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast, get_args
+
+from flyball.base import Artifact, InputError, Missing
+from flyball.base.store import Store
+from flyball.episodes import codec
+from flyball.episodes.episode import Episode, Outcome
+
+COLUMNS = (
+    "digest", "embodiment", "robot", "task", "instruction", "origin", "outcome", "grp", "verdict", "release", "scene",
+    "seed", "log_digest", "start_ns", "duration_s", "labels", "added_ns",
+)  # fmt: skip
+
+_SCHEMA = """
+CREATE TABLE episodes (
+  digest TEXT PRIMARY KEY, embodiment TEXT NOT NULL, robot TEXT NOT NULL, task TEXT NOT NULL,
+  instruction TEXT NOT NULL, origin TEXT NOT NULL, outcome TEXT NOT NULL, grp TEXT NOT NULL, verdict TEXT NOT NULL,
+  release TEXT NOT NULL, scene TEXT NOT NULL, seed INTEGER NOT NULL, log_digest TEXT NOT NULL,
+  start_ns INTEGER NOT NULL, duration_s REAL NOT NULL, labels TEXT NOT NULL, added_ns INTEGER NOT NULL);
+CREATE INDEX episodes_log ON episodes (log_digest);
+CREATE TABLE judgements (
+  digest TEXT NOT NULL, column_name TEXT NOT NULL, was TEXT NOT NULL, became TEXT NOT NULL, reason TEXT NOT NULL,
+  at_ns INTEGER NOT NULL)
+"""
+
+
+@dataclass(frozen=True)
+class EpisodeRow:
+    """What the catalogue knows of an episode; see ``Episode`` for most fields.
+
+    Attributes:
+      grp: the episode's ``group``.
+      verdict: quality verdict, "" for none, e.g. ``rejected``.
+      start_ns: first time stamp [ns].
+      duration_s: from the first to the last time stamp [s].
+      added_ns: wall clock at registration [ns].
+    """
+
+    digest: str
+    embodiment: str
+    robot: str
+    task: str
+    instruction: str
+    origin: str
+    outcome: str
+    grp: str
+    verdict: str
+    release: str
+    scene: str
+    seed: int
+    log_digest: str
+    start_ns: int
+    duration_s: float
+    labels: Mapping[str, Any]
+    added_ns: int
+
+
+class Catalogue:
+    """The episodes of a store. Cheap to make; several processes may use one at once."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        store.ensure("episodes", _SCHEMA)
+
+    def add(
+        self, episode: Episode, *, producer: str, parents: Iterable[str] = (), now_ns: int | None = None
+    ) -> Artifact:
+        """Store an episode and its row in one transaction; idempotent by content.
+
+        Args:
+          episode: what to add.
+          producer: code path and version of what made it.
+          parents: digests of what it was made from.
+          now_ns: wall clock [ns]; the store's clock when None.
+        """
+        digest = self.store.keep(codec.encode(episode))
+        return self.register(digest, episode, producer=producer, parents=parents, now_ns=now_ns)
+
+    def register(
+        self, digest: str, episode: Episode, *, producer: str, parents: Iterable[str] = (), now_ns: int | None = None
+    ) -> Artifact:
+        """The row of an episode whose encoded bytes the store already keeps; joins a surrounding transaction."""
+        now = self.store.clock_ns() if now_ns is None else int(now_ns)
+        begin, end = codec.span_ns(episode)
+        e = episode
+        row = (
+            digest, e.embodiment, e.robot, e.task, e.instruction, e.origin, e.outcome, e.group, "", e.release, e.scene,
+            int(e.seed), e.log_digest, begin, (end - begin) * 1e-9, codec.labels_json(e), now,
+        )  # fmt: skip
+        with self.store.transaction() as db:
+            artifact = self.store.register("episode", digest, parents=parents, producer=producer, now_ns=now)
+            db.execute(f"INSERT OR IGNORE INTO episodes VALUES ({', '.join('?' * len(row))})", row)
+        return artifact
+
+    def query(self, where: str = "", *, order: str = "rowid") -> list[EpisodeRow]:
+        """Rows that meet a condition, in order of registration.
+
+        Args:
+          where: an SQL condition over ``COLUMNS``; labels as ``labels.kp``. Empty for all. Example:
+            ``task = 'lift-fragile-v1' AND outcome = 'failure' AND labels.turn >= 2``.
+          order: an SQL ordering.
+
+        Raises:
+          InputError: not a condition; names the columns.
+        """
+        condition = _with_labels(where.strip() or "1")
+        # A connection of its own that can only read, and only this table: a condition is a stranger's text.
+        db = sqlite3.connect(f"{self.store.db.absolute().as_uri()}?mode=ro", uri=True, timeout=30)
+        try:
+            db.set_authorizer(_only_episodes)
+            sql = f"SELECT {', '.join(COLUMNS)} FROM episodes WHERE ({condition}\n) ORDER BY {order}"
+            rows = db.execute(sql).fetchall()
+        except (sqlite3.Error, sqlite3.Warning, ValueError) as err:
+            raise InputError(
+                f"not a condition: {where!r} ({err})", where="episodes", allowed=f"SQL over {', '.join(COLUMNS)}"
+            ) from err
+        finally:
+            db.close()
+        return [_row(r) for r in rows]
+
+    def row(self, digest: str) -> EpisodeRow:
+        """One row.
+
+        Raises:
+          Missing: no such episode.
+        """
+        rows = self.store.read(f"SELECT {', '.join(COLUMNS)} FROM episodes WHERE digest = ?", (digest,))
+        if not rows:
+            raise Missing(f"no episode with digest {digest[:12]}", where=str(self.store.root))
+        return _row(rows[0])
+
+    def load(self, digest: str) -> Episode:
+        """The episode, with the outcome and group of its row.
+
+        Raises:
+          Missing: no such episode.
+          Damaged: its stored bytes are not sound.
+        """
+        row = self.row(digest)
+        episode = codec.decode(self.store.get(digest), where=f"episode {digest[:12]}")
+        return replace(episode, outcome=cast(Outcome, row.outcome), group=row.grp)
+
+    def set_outcome(self, digest: str, outcome: str, group: str = "", *, reason: str) -> None:
+        """Judge an episode anew. The old value stays in ``history``.
+
+        Raises:
+          InputError: unknown outcome.
+          Missing: no such episode.
+        """
+        if outcome not in get_args(Outcome):
+            raise InputError(f"unknown outcome {outcome!r}", allowed=", ".join(get_args(Outcome)))
+        self._change(digest, {"outcome": outcome, "grp": group}, reason)
+
+    def set_verdict(self, digest: str, verdict: str, *, reason: str) -> None:
+        """A reversible verdict on quality, e.g. ``rejected``; "" takes it back. Nothing is ever deleted."""
+        self._change(digest, {"verdict": verdict}, reason)
+
+    def history(self, digest: str) -> list[dict[str, Any]]:
+        """Every change of outcome, group and verdict: column, was, became, reason, at_ns; oldest first."""
+        names = ("column", "was", "became", "reason", "at_ns")
+        sql = "SELECT column_name, was, became, reason, at_ns FROM judgements WHERE digest = ? ORDER BY rowid"
+        return [dict(zip(names, row, strict=True)) for row in self.store.read(sql, (digest,))]
+
+    def _change(self, digest: str, values: Mapping[str, str], reason: str) -> None:
+        with self.store.transaction() as db:
+            row = self.row(digest)
+            for column, became in values.items():
+                was = getattr(row, column)
+                if was != became:
+                    db.execute(f"UPDATE episodes SET {column} = ? WHERE digest = ?", (became, digest))
+                    db.execute(
+                        "INSERT INTO judgements VALUES (?, ?, ?, ?, ?, ?)",
+                        (digest, column, was, became, reason, self.store.clock_ns()),
+                    )
+
+
+def _row(values: tuple[Any, ...]) -> EpisodeRow:
+    return EpisodeRow(
+        **{**dict(zip(COLUMNS, values, strict=True)), "labels": json.loads(values[COLUMNS.index("labels")])}
+    )
+
+
+def _with_labels(condition: str) -> str:
+    """``labels.kp`` as the JSON access that SQLite understands, outside of quoted text."""
+    return re.sub(
+        r"('(?:[^']|'')*')|\blabels\.(\w+)",
+        lambda m: m[1] or f"json_extract(labels, '$.\"{m[2]}\"')",
+        condition,
+    )
+
+
+def _only_episodes(action: int, a: str | None, b: str | None, database: str | None, trigger: str | None) -> int:
+    if action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_FUNCTION) or (
+        action == sqlite3.SQLITE_READ and a == "episodes"
+    ):
+        return sqlite3.SQLITE_OK
+    return sqlite3.SQLITE_DENY

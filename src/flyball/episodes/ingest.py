@@ -1,0 +1,183 @@
+"""Ingest: log files become episodes, once, durably, whatever happens in between.
+
+In: files, folders, or the workspace's inbox. Out: raw logs kept as they came (artifacts of kind ``log``), episodes
+derived from them in the catalogue, and a report. Everything about one file becomes visible in one transaction, after
+its bytes are on disk; a file leaves the inbox only after that. Killed at any moment and run again, nothing is lost
+and nothing is there twice. A file that cannot be read never stops the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from flyball.base import FlyballError, InputError, Missing
+from flyball.base.durable import move_durably, remove_durably, write_durably
+from flyball.base.workspace import Workspace
+from flyball.episodes import codec
+from flyball.episodes.catalogue import Catalogue
+from flyball.episodes.episode import Episode, Outcome
+from flyball.episodes.formats import format_for, formats
+
+PRODUCER = "flyball.episodes.ingest@1"
+UNFINISHED = (".part", ".tmp")  # names of files that are still being written
+
+Judge: TypeAlias = Callable[[Episode], tuple[Outcome, str, dict[str, Any]]]
+"""(outcome, group, further labels) of an episode."""
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What became of the files.
+
+    Attributes:
+      added: digests of new episodes.
+      known: digests of episodes that were there before.
+      quarantined: (path as given, reason) of files that hold no episode; those of the inbox now lie in ``quarantine/``.
+      unjudged: (episode digest, reason) where the judge failed; the outcome is ``unknown`` there.
+    """
+
+    added: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
+    quarantined: tuple[tuple[str, str], ...] = ()
+    unjudged: tuple[tuple[str, str], ...] = ()
+
+
+def ingest(
+    workspace: Workspace,
+    paths: Iterable[Path | str] | None = None,
+    judge: Judge | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> IngestReport:
+    """Bring logs into the workspace.
+
+    Args:
+      workspace: where to.
+      paths: files, or folders searched for names that a format reads; None for the inbox.
+      judge: decides outcome, group and further labels; without one the outcome is ``unknown``.
+      progress: called with (files done, files in all).
+
+    Raises:
+      Missing: a path does not exist. (Before anything is done.)
+      NotPossible: the disk is full. (What was added before stays.)
+    """
+    files = list(_files(workspace, [workspace.inbox] if paths is None else [Path(p) for p in paths]))
+    catalogue = Catalogue(workspace.store)
+    tally = _Tally()
+    for i, path in enumerate(files):
+        _ingest_file(workspace, catalogue, path, judge, tally)
+        if progress is not None:
+            progress(i + 1, len(files))
+    known = tuple(d for d in tally.known if d not in tally.added)
+    return IngestReport(tuple(tally.added), known, tuple(tally.quarantined), tuple(tally.unjudged))
+
+
+@dataclass
+class _Tally:
+    added: dict[str, None] = field(default_factory=dict)
+    known: dict[str, None] = field(default_factory=dict)
+    quarantined: list[tuple[str, str]] = field(default_factory=list)
+    unjudged: list[tuple[str, str]] = field(default_factory=list)
+
+
+def _ingest_file(workspace: Workspace, catalogue: Catalogue, path: Path, judge: Judge | None, tally: _Tally) -> None:
+    try:
+        blob = path.read_bytes()
+    except FileNotFoundError:
+        return  # another process was faster
+    except OSError as err:
+        tally.quarantined.append((str(path), f"cannot be read ({err.strerror})"))
+        return
+    in_inbox = _within(path, workspace.inbox)
+    log = hashlib.sha256(blob).hexdigest()
+    digests = _episodes_of(catalogue, log)
+    if digests is None:
+        try:
+            episode = replace(format_for(path).read(blob, path), log_digest=log)
+            episode, complaint = _judged(episode, judge)
+            encoded = codec.encode(episode)
+        except InputError as err:
+            tally.quarantined.append((str(path), err.line()))
+            if in_inbox:
+                _quarantine(workspace, path, log, err.line())
+            return
+        digest, new = _register(catalogue, log, blob, path, episode, encoded)
+        if complaint:
+            tally.unjudged.append((digest, complaint))
+        (tally.added if new else tally.known)[digest] = None
+    else:
+        tally.known.update(dict.fromkeys(digests))
+    if in_inbox:
+        remove_durably(path)
+
+
+def _files(workspace: Workspace, paths: list[Path]) -> Iterator[Path]:
+    suffixes = {s for name in formats.names() for s in formats.load(name).suffixes}
+    seen: set[Path] = set()
+    for path in paths:
+        if path.is_dir():
+            inbox = _within(path, workspace.inbox)  # what is in the inbox was meant for us, whatever its name
+            found = sorted(
+                p
+                for p in path.rglob("*")
+                if p.is_file()
+                and not p.name.startswith(".")
+                and (p.suffix.lower() not in UNFINISHED if inbox else p.suffix.lower() in suffixes)
+            )
+        elif path.exists():
+            found = [path]
+        else:
+            raise Missing("no such file or folder", where=str(path))
+        for p in found:
+            if p.resolve() not in seen:
+                seen.add(p.resolve())
+                yield p
+
+
+def _episodes_of(catalogue: Catalogue, log: str) -> list[str] | None:
+    """Digests of the episodes cut from a log, None when the log is not registered."""
+    if not catalogue.store.read("SELECT 1 FROM artifacts WHERE digest = ? AND kind = 'log'", (log,)):
+        return None
+    return [
+        r[0] for r in catalogue.store.read("SELECT digest FROM episodes WHERE log_digest = ? ORDER BY rowid", (log,))
+    ]
+
+
+def _register(
+    catalogue: Catalogue, log: str, blob: bytes, path: Path, episode: Episode, encoded: bytes
+) -> tuple[str, bool]:
+    store = catalogue.store
+    store.keep(blob)
+    digest = store.keep(encoded)
+    with store.transaction():
+        there = _episodes_of(catalogue, log)
+        if there is not None:  # another process brought the same log in since we looked
+            return there[0], False
+        store.register("log", log, producer=PRODUCER, labels={"name": path.name, "bytes": len(blob)})
+        catalogue.register(digest, episode, producer=PRODUCER, parents=(log,))
+    return digest, True
+
+
+def _judged(episode: Episode, judge: Judge | None) -> tuple[Episode, str]:
+    if judge is None:
+        return episode, ""
+    try:
+        outcome, group, labels = judge(episode)
+    except FlyballError as err:  # e.g. a signal that this log lacks; the recording itself is sound
+        return replace(episode, labels={**episode.labels, "unjudged": err.line()}), err.line()
+    return replace(episode, outcome=outcome, group=group, labels={**episode.labels, **labels}), ""
+
+
+def _quarantine(workspace: Workspace, path: Path, log: str, reason: str) -> None:
+    target = workspace.quarantine / f"{log[:12]}-{path.name}"
+    write_durably(target.with_name(target.name + ".reason.txt"), (reason + "\n").encode())
+    move_durably(path, target)
+
+
+def _within(path: Path, folder: Path) -> bool:
+    return os.path.commonpath([path.resolve(), folder.resolve()]) == str(folder.resolve())
