@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -38,8 +39,8 @@ RETRY_S = (1.0, 60.0)  # first and longest pause after a refusal or a failure
 class ClosableSink(Sink, Protocol):
     """A sink that is durable once closed."""
 
-    def close(self) -> None:
-        """Finish the log, durably."""
+    def close(self, labels: Mapping[str, Any] | None = None) -> Any:
+        """Finish the log, durably, with labels known only now."""
 
 
 def open_recorder(path: Path, embodiment: Embodiment, metadata: Mapping[str, Any]) -> ClosableSink:
@@ -132,6 +133,9 @@ class Agent:
         order = self._order
         if order is None or not order.release or not self._due(f"release {order.release}"):
             return
+        active = self.updater.active()
+        if active is not None and active.name == order.release:
+            return
         try:
             self.updater.update(order.release, self.robot.observe())
             self.refused.pop(order.release, None)
@@ -223,8 +227,11 @@ class Agent:
                 record=log,
                 started_ns=started,
             )
-        finally:
+        except BaseException:
             log.close()
+            path.unlink(missing_ok=True)  # not an attempt: the driver failed, not the policy
+            raise
+        log.close({"steps": result.steps, "clamps": result.clamps, "holds": result.holds, "stopped": result.stopped})
         if result.incident is not None:
             facts = {"order": order.id, "index": index, "release": release.name, "log": digest_of(path.read_bytes())}
             self._incident("supervisor", {**facts, **result.incident.to_json()})
@@ -260,8 +267,9 @@ class Agent:
             "done": done,
             "acknowledged": done - len([s for s in self.spool.pending() if order and s.order == order.id]),
             "of": of,
-            "release": active.name if active else "",
-            "release_digest": active.digest if active else "",
+            "release": active.name if active and not waiting else "",
+            "installed": active.name if active else "",
+            "installed_digest": active.digest if active else "",
             "state": "waiting" if waiting else "running" if done < of else "idle",
             "refused": dict(self.refused),
             "embodiment": self.robot.embodiment.name,
@@ -307,6 +315,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--parent", type=int, default=0, help="end when this process ends")
     args = parser.parse_args(argv)
     end_with_parent(args.parent)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # as an exception, so that the robot is stopped
     try:
         with only_holder(make_folder(args.home) / "lock", wait_s=10):
             config: Any = {}

@@ -87,8 +87,9 @@ def read_order(workspace: Path, robot: str) -> Order | None:
 def read_status(workspace: Path) -> dict[str, dict[str, Any]]:
     """The last status of every robot that ever reported.
 
-    Keys of a status: ``robot, order, done, of, release, state`` (waiting | running | idle), ``refused`` {release:
-    reason}, ``embodiment, spec_hash, version, received_ns``.
+    Keys of a status: ``robot, order, done, acknowledged, of, state`` (waiting | running | idle), ``release`` (what it
+    runs, "" while waiting), ``installed, installed_digest, refused`` {release: reason}, ``embodiment, spec_hash,
+    version, received_ns``.
     """
     folder = workspace / "fleet" / "status"
     return {p.stem: read_json(p) for p in sorted(folder.glob("[!.]*.json"))}

@@ -40,9 +40,11 @@ class Spool:
         for left in self._recording.iterdir():  # an attempt that a kill cut off: it is run again
             left.unlink()
         self._ledger = Ledger(home / "acknowledged.jsonl")
-        self._acknowledged = {(r["order"], r["index"]) for r in self._ledger.rows}
+        self._acknowledged: dict[str, set[int]] = {}
+        for row in self._ledger.rows:
+            self._acknowledged.setdefault(row["order"], set()).add(row["index"])
         for log in self.pending():  # acknowledged, but a kill came before the deletion
-            if (log.order, log.index) in self._acknowledged:
+            if log.index in self._acknowledged.get(log.order, ()):
                 remove_durably(log.path)
 
     def recording(self, order: str, index: int) -> Path:
@@ -69,12 +71,12 @@ class Spool:
     def acknowledged(self, log: Spooled) -> None:
         """The hub has it: write that down, then forget the log."""
         self._ledger.append({"order": log.order, "index": log.index, "sha256": log.digest})
-        self._acknowledged.add((log.order, log.index))
+        self._acknowledged.setdefault(log.order, set()).add(log.index)
         remove_durably(log.path)
 
     def done(self, order: str) -> set[int]:
         """Indices of an order's attempts that are done, whether acknowledged yet or not."""
-        return {i for o, i in self._acknowledged if o == order} | {s.index for s in self.pending() if s.order == order}
+        return self._acknowledged.get(order, set()) | {s.index for s in self.pending() if s.order == order}
 
     def close(self) -> None:
         """Close the ledger."""
