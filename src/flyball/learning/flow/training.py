@@ -1,0 +1,189 @@
+"""The training loop.
+
+In: features (N, f), coded chunks (N, h, b), a ``FlowConfig``, a seed, perhaps an earlier policy's state. Out: a
+``TrainedPolicy``. The same inputs give the same bits on the same machine with one thread; torch's global random state
+and thread count are left as they were.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from flyball.base import Damaged, InputError, digest_of
+from flyball.base.config import from_plain
+from flyball.learning.flow.config import FlowConfig
+from flyball.learning.flow.export import to_onnx
+from flyball.learning.flow.network import ChunkNetwork
+from flyball.learning.recipe import Progress, TrainedPolicy
+
+PRODUCER = "flyball.learning.flow@1"
+REPORT_EVERY = 50
+
+
+def train(
+    features: NDArray[np.float32],
+    codes: NDArray[np.float32],
+    config: FlowConfig | None = None,
+    *,
+    seed: int,
+    told: tuple[str, ...] = (),
+    spec_hash: str = "",
+    warm_start: Path | bytes | None = None,
+    progress: Progress | None = None,
+) -> TrainedPolicy:
+    """Learn chunks of coded actions from features.
+
+    Args:
+      features: what the policy sees, (N, f), roughly standardised; history is stacked features.
+      codes: what the demonstrator did next, (N, h, b), roughly standardised.
+      config: every number of the method; None for the defaults.
+      seed: decides initial weights, order of frames and noise.
+      told: names of what the policy is told, ``Task.conditioning``; written into the file.
+      spec_hash: of the embodiment; written into the file.
+      warm_start: ``TrainedPolicy.state`` of an earlier policy, or a file of it.
+      progress: told about every 50th step.
+
+    Raises:
+      InputError: shapes that do not fit together, values that are not finite, a warm start of another shape.
+      Damaged: a warm start that is no state.
+    """
+    config = config or FlowConfig()
+    f, c = _checked(features, codes)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.threads)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = ChunkNetwork(f.shape[1], (c.shape[1], c.shape[2]), config)
+            network.set_statistics(f, c)
+            if warm_start is not None:
+                network.take_over(_read_state(warm_start, network))
+            loss = _fit(network, f, c, config, warm_start is not None, progress)
+    finally:
+        torch.set_num_threads(threads)
+    labels = {"producer": PRODUCER, "method": config.method, "frames": len(f), "steps": config.steps, "seed": seed}
+    metadata = labels | {
+        "features": f.shape[1],
+        "chunk": c.shape[1],
+        "code": c.shape[2],
+        "told": list(told),
+        "spec_hash": spec_hash,
+        "config": digest_of(config),
+    }
+    onnx = to_onnx(network, {k: v if isinstance(v, str) else json.dumps(v) for k, v in metadata.items()})
+    return TrainedPolicy(onnx, _write_state(network), config.steps, len(f), tuple(loss), labels)
+
+
+def _checked(features: NDArray[np.float32], codes: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
+    features, codes = np.asarray(features, np.float32), np.asarray(codes, np.float32)
+    if features.ndim != 2 or codes.ndim != 3 or len(features) != len(codes) or 0 in features.shape + codes.shape:
+        raise InputError(
+            f"features of shape {features.shape} do not go with codes of shape {codes.shape}",
+            where="training data",
+            allowed="(N, f) and (N, h, b), N >= 2",
+        )
+    if len(features) < 2:
+        raise InputError("one frame is nothing to learn from", where="training data", allowed="N >= 2")
+    for name, x in (("features", features), ("codes", codes)):
+        if not np.isfinite(x).all():
+            row = int(np.argmin(np.isfinite(x).reshape(len(x), -1).all(axis=1)))
+            raise InputError("not finite", where=f"training data: {name}[{row}]", allowed="finite numbers")
+    return torch.from_numpy(np.ascontiguousarray(features)), torch.from_numpy(np.ascontiguousarray(codes))
+
+
+def _fit(
+    network: ChunkNetwork, features: Tensor, codes: Tensor, config: FlowConfig, warm: bool, progress: Progress | None
+) -> list[tuple[int, float]]:
+    """Train in place; the network ends with the running mean of its weights. Returns the loss curve."""
+    f = (features - network.feature_mean) / network.feature_scale
+    c = (codes.flatten(1) - network.code_mean) / network.code_scale
+    n, batch = len(f), min(config.batch, len(f))
+    weights = list(network.parameters())
+    mean = [w.detach().clone() for w in weights]
+    peak = config.learning_rate * (config.warm_start_rate if warm else 1.0)
+    optimizer = torch.optim.AdamW(weights, lr=peak, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True)
+    order, at, curve, smooth = torch.empty(0, dtype=torch.long), 0, [], math.nan
+    for step in range(config.steps):
+        rise = min(1.0, (step + 1) / max(1, min(config.warm_up, config.steps // 5)))
+        optimizer.param_groups[0]["lr"] = peak * rise * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+        if at + batch > len(order):
+            order, at = torch.randperm(n), 0
+        rows = order[at : at + batch]
+        at += batch
+        loss = _loss(network, f[rows], c[rows], config)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, config.clip_norm, foreach=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            torch._foreach_lerp_(mean, weights, 1 - min(config.ema, (step + 1) / (step + 10)))
+        if step % REPORT_EVERY == 0 or step + 1 == config.steps:
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise InputError(
+                    f"the loss is {value} after {step} steps", where="training", run_next="a lower learning_rate"
+                )
+            smooth = value if math.isnan(smooth) else 0.7 * smooth + 0.3 * value
+            curve.append((step + 1, smooth))
+            if progress is not None:
+                progress(step + 1, config.steps, smooth)
+    with torch.no_grad():
+        for w, m in zip(weights, mean, strict=True):
+            w.copy_(m)
+    return curve
+
+
+def _loss(network: ChunkNetwork, f: Tensor, c: Tensor, config: FlowConfig) -> Tensor:
+    """Pseudo-Huber error of the predicted clean chunk, mean over everything."""
+    if config.feature_noise:
+        f = f + config.feature_noise * torch.randn_like(f)
+    if config.method == "regression":
+        predicted = network(f)
+    else:
+        # one time per stratum of [0, 1): the same distribution, less variance of the gradient
+        t = (torch.arange(len(c)) + torch.rand(len(c))) / len(c)
+        x = torch.lerp(torch.randn_like(c), c, t[:, None])
+        predicted = network(f, x, t)
+    return config.knee**2 * (torch.sqrt(1 + ((predicted - c) / config.knee) ** 2) - 1).mean()
+
+
+def _write_state(network: ChunkNetwork) -> bytes:
+    out = io.BytesIO()
+    sizes = {"features": len(network.feature_mean), "chunk": list(network.chunk)}
+    config = dataclasses.asdict(network.config)
+    torch.save({"config": config, **sizes, "weights": network.state_dict()}, out)
+    return out.getvalue()
+
+
+def _read_state(source: Path | bytes, like: ChunkNetwork) -> ChunkNetwork:
+    """The network of an earlier training; it must have the shape of ``like``."""
+    where = "warm start" if isinstance(source, bytes) else str(source)
+    try:
+        raw = source if isinstance(source, bytes) else source.read_bytes()
+        state: dict[str, Any] = torch.load(io.BytesIO(raw), weights_only=True)
+        config = from_plain(FlowConfig, state["config"], where=where)
+        old = ChunkNetwork(int(state["features"]), (int(state["chunk"][0]), int(state["chunk"][1])), config)
+        old.load_state_dict(state["weights"])
+    except InputError:
+        raise
+    except Exception as err:  # torch raises many kinds on bytes that are not its own
+        raise Damaged(f"no training state ({type(err).__name__})", where=where) from err
+    mine, theirs = (
+        [n.config.method, len(n.feature_mean), *n.chunk, n.config.width, n.config.depth, n.config.time_features]
+        for n in (like, old)
+    )
+    if mine != theirs:
+        raise InputError(
+            f"(method, features, chunk, code, width, depth, time_features) is {theirs}", where=where, allowed=str(mine)
+        )
+    return old
