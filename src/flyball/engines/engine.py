@@ -15,14 +15,18 @@ Level = Literal["exact", "approximate", "unsupported"]
 Reduce = Literal["last", "max", "min", "mean", "all"]
 """How a read is reduced over substeps; ``all`` keeps them, adding an axis."""
 
-engines = PluginTable("engine", "flyball.engines", {"mujoco": "flyball.engines.mujoco:MujocoEngine"})
+engines = PluginTable(
+    "engine",
+    "flyball.engines",
+    {"mujoco": "flyball.engines.mujoco:MujocoEngine", "servo": "flyball.engines.servo:ServoEngine"},
+)
 
 
 class Simulation(Protocol):
     """n independent worlds of one scene. Worlds never influence each other.
 
-    Fields are addressed as ``kind:name.field``. Readable: ``joint:NAME.position|velocity``, ``body:NAME.position|quat``,
-    ``sensor:NAME``, ``actuator:NAME.force``, ``time``. Settable: see ``settable``.
+    Fields are addressed as ``kind:name.field``. Readable: ``joint:NAME.position|velocity``,
+    ``body:NAME.position|quat``, ``sensor:NAME``, ``actuator:NAME.force``, ``time``. Settable: see ``settable``.
     """
 
     n: int
@@ -36,7 +40,7 @@ class Simulation(Protocol):
         """Write joint positions: (n, nq of the joint); free joints take [x y z qw qx qy qz] in m and wxyz."""
 
     def push(self, joint: str, velocity: NDArray[np.float64], worlds: NDArray[np.int64] | None = None) -> None:
-        """Write joint velocities: (n, nv of the joint); free joints take linear (world) then angular (body) [m/s, rad/s]."""
+        """Write joint velocities, (n, nv of the joint); a free joint's: linear (world), angular (body) [m/s, rad/s]."""
 
     def step(
         self,

@@ -1,7 +1,8 @@
 """A thin shell over ``mujoco.batch.Batch``.
 
-In: MJCF text, per-world fields, controls per substep. Out: stepped worlds and reduced reads. Joint fields are read at the
-end of a substep; sensor fields are those that MuJoCo computed at the start of the last substep, one time step earlier.
+In: MJCF text, per-world fields, controls per substep. Out: stepped worlds and reduced reads. Joint fields are read at
+the end of a substep; sensor fields are those that MuJoCo computed at the start of the last substep, one time step
+earlier.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ _KINDS = {
     "geom": mujoco.mjtObj.mjOBJ_GEOM,
     "sensor": mujoco.mjtObj.mjOBJ_SENSOR,
     "actuator": mujoco.mjtObj.mjOBJ_ACTUATOR,
+    "tendon": mujoco.mjtObj.mjOBJ_TENDON,
 }
 _SETTABLE = (
     "body:NAME.mass",
@@ -37,7 +39,10 @@ _SETTABLE = (
     "joint:NAME.armature",
     "joint:NAME.frictionloss",
     "actuator:NAME.gain",
+    "actuator:NAME.position_gain",
+    "actuator:NAME.velocity_gain",
     "actuator:NAME.force_limit",
+    "tendon:NAME.force_limit",
 )
 
 
@@ -169,7 +174,9 @@ class MujocoSimulation:
             v = np.asarray(x, float).reshape(len(x), -1)
             if v.shape[0] != self.n or not np.all(np.isfinite(v)):
                 raise InputError(
-                    f"{name}: values of shape {np.shape(x)}", allowed=f"finite, ({self.n},) or ({self.n}, k)", where="set"
+                    f"{name}: values of shape {np.shape(x)}",
+                    allowed=f"finite, ({self.n},) or ({self.n}, k)",
+                    where="set",
                 )
             self._fields[name] = v
             self._apply(name, v)
@@ -202,8 +209,11 @@ class MujocoSimulation:
                 ratio = v[:, 0] / own
                 b.expand("actuator_biasprm")[:, i, 1] = m.actuator_biasprm[i, 1] * ratio
                 b.expand("actuator_biasprm")[:, i, 2] = m.actuator_biasprm[i, 2] * ratio
+        elif field in ("position_gain", "velocity_gain"):  # of an affine gain: force = (g0 + g1 q + g2 qd) ctrl
+            b.expand("actuator_gainprm")[:, i, 1 if field == "position_gain" else 2] = v[:, 0]
         elif field == "force_limit":
-            b.expand("actuator_forcerange")[:, i] = np.stack([-v[:, 0], v[:, 0]], axis=1)
+            limits = b.expand("actuator_forcerange" if kind == "actuator" else "tendon_actfrcrange")
+            limits[:, i] = np.stack([-v[:, 0], v[:, 0]], axis=1)
 
     def _inertia(self, body: int) -> None:
         """Inertia follows mass (ratio) and the uniform scale of the body's geom (squared)."""
@@ -227,7 +237,9 @@ class MujocoSimulation:
             "size_scale": lambda: 1.0,
             "solref": lambda: m.geom_solref[i],
             "gain": lambda: m.actuator_gainprm[i, 0],
-            "force_limit": lambda: m.actuator_forcerange[i, 1],
+            "position_gain": lambda: m.actuator_gainprm[i, 1],
+            "velocity_gain": lambda: m.actuator_gainprm[i, 2],
+            "force_limit": lambda: (m.actuator_forcerange if kind == "actuator" else m.tendon_actfrcrange)[i, 1],
         }
         return np.atleast_1d(own[field]()).astype(float)
 
@@ -244,9 +256,9 @@ class MujocoSimulation:
             raise Missing.named("kind of element", kind, _KINDS, where="engine mujoco")
         i = mujoco.mj_name2id(self.model, _KINDS[kind], item)
         if i < 0:
-            counts = {"joint": "njnt", "body": "nbody", "geom": "ngeom", "sensor": "nsensor", "actuator": "nu"}
+            counts = {"joint": "njnt", "actuator": "nu"}
             access = getattr(self.model, kind)
-            names = [access(k).name for k in range(getattr(self.model, counts[kind]))]
+            names = [access(k).name for k in range(getattr(self.model, counts.get(kind, f"n{kind}")))]
             raise Missing.named(kind, item, names, where="engine mujoco")
         return int(i)
 

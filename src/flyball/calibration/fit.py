@@ -1,0 +1,249 @@
+"""Fitters: a ``Problem`` in, best parameter vectors out, with every candidate that was near.
+
+``least_squares`` for smooth dynamics: Gauss-Newton with damping (Levenberg, Marquardt) from many starts, the Jacobian by
+finite differences. ``cma_es`` for contact and other rugged problems. Both work on the unit cube of the parameters'
+scales and evaluate in large batches: all starts, all refits with recordings left out, all differences go into one call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import cma
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import qmc
+
+from flyball.base import InputError
+from flyball.calibration.problem import Problem
+from flyball.scenes import Parameter
+
+Array = NDArray[np.float64]
+
+
+class Progress(Protocol):
+    """Where long work says how far it is."""
+
+    def stage(self, name: str, total: int = 0) -> None:
+        """A stage begins; ``total`` units of work when known."""
+
+    def advance(self, done: int = 1) -> None:
+        """So many more units are done."""
+
+    def note(self, text: str) -> None:
+        """Something worth telling the user now."""
+
+
+class Silent:
+    """Progress that nobody watches."""
+
+    def stage(self, name: str, total: int = 0) -> None:
+        """Ignored."""
+
+    def advance(self, done: int = 1) -> None:
+        """Ignored."""
+
+    def note(self, text: str) -> None:
+        """Ignored."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Result of a fit.
+
+    Attributes:
+      values: candidates, best first, (c, p). Least squares: the end of every start. CMA-ES: everything evaluated.
+      costs: their costs, (c,); weighted mean of the loss.
+      evaluations: parameter vectors evaluated.
+      seed: of the starts.
+    """
+
+    values: Array
+    costs: Array
+    evaluations: int
+    seed: int
+
+    @property
+    def best(self) -> Array:
+        """The best candidate, (p,)."""
+        return self.values[0]
+
+    def near(self, ratio: float = 1.1) -> Array:
+        """Candidates whose cost is within ``ratio`` of the best, (c, p)."""
+        return self.values[self.costs <= ratio * self.costs[0]]
+
+
+def to_unit(parameters: Sequence[Parameter], values: Array) -> Array:
+    """Parameter vectors (..., p) on the unit cube."""
+    return np.stack([p.to_unit(values[..., j]) for j, p in enumerate(parameters)], axis=-1)
+
+
+def from_unit(parameters: Sequence[Parameter], u: Array) -> Array:
+    """Inverse of ``to_unit``."""
+    return np.stack([p.from_unit(u[..., j]) for j, p in enumerate(parameters)], axis=-1)
+
+
+def weights(problem: Problem, without: Sequence[Sequence[str]], kind: str = "episode") -> Array:
+    """Rows of residual weights that leave groups out; every recording that stays counts the same.
+
+    Args:
+      without: labels left out, one list per row; an empty list leaves nothing out.
+
+    Returns:
+      (rows, m), each row summing to 1.
+    """
+    episode, label = problem.groups["episode"], problem.groups[kind]
+    _, inverse, count = np.unique(episode, return_inverse=True, return_counts=True)
+    rows = np.stack([np.where(np.isin(label, list(w)), 0.0, 1.0 / count[inverse]) for w in without])
+    if not (rows.sum(axis=1) > 0).all():
+        raise InputError("nothing is left to fit", where=kind)
+    return rows / rows.sum(axis=1, keepdims=True)
+
+
+def starts(parameters: Sequence[Parameter], n: int, seed: int, near: Array | None = None) -> Array:
+    """n start vectors on the unit cube, (n, p): the nominal or given one, then Sobol points away from the bounds."""
+    given = np.array([[p.to_unit(p.nominal) for p in parameters]], float) if near is None else np.atleast_2d(near)
+    sobol = qmc.Sobol(len(parameters), seed=seed).random(max(1, 1 << (max(n, 1) - 1).bit_length()))
+    return np.clip(np.concatenate([given, 0.1 + 0.8 * sobol])[:n], 0.02, 0.98)
+
+
+def least_squares(
+    problem: Problem,
+    rows: Array,
+    *,
+    seed: int,
+    starts_per_row: int = 8,
+    initial: Array | None = None,
+    iterations: int = 30,
+    progress: Progress | None = None,
+) -> list[Fit]:
+    """Fit every row of weights from several starts, all at once.
+
+    The loss is smoothed absolute, 2 (sqrt(1 + r^2) - 1): recordings that no setting explains do not rule.
+
+    Args:
+      rows: residual weights, (f, m); see ``weights``.
+      starts_per_row: Sobol starts, when ``initial`` is None.
+      initial: start values instead, (s, p) for every row or (f, s, p).
+      iterations: most Gauss-Newton steps per start.
+
+    Returns:
+      One ``Fit`` per row.
+    """
+    ps, p = problem.parameters, len(problem.parameters)
+    if initial is None:
+        u = np.tile(starts(ps, starts_per_row, seed), (len(rows), 1))
+    else:
+        u = np.clip(to_unit(ps, np.broadcast_to(initial, (len(rows), *initial.shape[-2:]))), 0, 1).reshape(-1, p)
+    per_row = len(u) // len(rows)
+    w = np.repeat(np.arange(len(rows)), per_row)
+
+    def evaluate(x: Array) -> Array:
+        return problem.residuals(from_unit(ps, x))
+
+    r = evaluate(u)
+    cost = np.einsum("lm,lm->l", rows[w], _loss(r))
+    evaluations, damping, stalled = len(u), np.full(len(u), 1e-2), np.zeros(len(u), int)
+    trials = np.array([0.1, 1.0, 10.0, 100.0])
+    step = 5e-3  # large for a derivative, but friction makes the cost rough below this
+    for _ in range(iterations):
+        active = np.flatnonzero(stalled < 3)
+        if len(active) == 0:
+            break
+        sign = np.where(u[active] + step <= 1, step, -step)
+        x = np.repeat(u[active][:, None], p, axis=1)
+        x[:, np.arange(p), np.arange(p)] += sign
+        nudged = evaluate(x.reshape(-1, p)).reshape(len(active), p, -1)
+        proposals = []
+        for i, lane in enumerate(active):
+            jacobian = (nudged[i] - r[lane]) / sign[i][:, None]
+            weight = rows[w[lane]] / np.sqrt(1 + r[lane] ** 2)
+            gradient, hessian = jacobian @ (weight * r[lane]), (jacobian * weight) @ jacobian.T
+            # A parameter on its bound that wants to leave the cube is held there.
+            free = ~(((u[lane] <= 0) & (gradient > 0)) | ((u[lane] >= 1) & (gradient < 0)))
+            scale = np.maximum(np.diag(hessian), 1e-6 * max(np.diag(hessian).max(), 1e-12))[free]
+            for t in trials:
+                d = np.zeros(p)
+                if free.any():
+                    normal = hessian[np.ix_(free, free)] + damping[lane] * t * np.diag(scale)
+                    d[free] = np.linalg.lstsq(normal, -gradient[free], rcond=None)[0]
+                proposals.append(np.clip(u[lane] + d, 0, 1))
+        tried = np.array(proposals)
+        new = evaluate(tried)
+        evaluations += len(x) * p + len(tried)
+        for i, lane in enumerate(active):
+            mine = slice(i * len(trials), (i + 1) * len(trials))
+            costs = _loss(new[mine]) @ rows[w[lane]]
+            b = int(np.argmin(costs))
+            if costs[b] < cost[lane]:
+                stalled[lane] = stalled[lane] + 1 if costs[b] > 0.999 * cost[lane] else 0
+                u[lane], r[lane], cost[lane] = tried[mine][b], new[mine][b], costs[b]
+                damping[lane] = np.clip(damping[lane] * trials[b] / 2, 1e-6, 1e6)
+            else:
+                stalled[lane] += 1
+                damping[lane] = min(damping[lane] * 100, 1e6)
+        if progress is not None:
+            progress.advance()
+    fits = []
+    for f in range(len(rows)):
+        lanes = np.arange(f * per_row, (f + 1) * per_row)
+        order = lanes[np.argsort(cost[lanes], kind="stable")]
+        fits.append(Fit(from_unit(ps, u[order]), cost[order], evaluations // len(rows), seed))
+    return fits
+
+
+def cma_es(
+    problem: Problem,
+    *,
+    seed: int,
+    population: int = 12,
+    generations: int = 20,
+    spread: float = 0.25,
+    progress: Progress | None = None,
+) -> tuple[Fit, Array]:
+    """Minimise the mean error over recordings, from the middle of the unit cube.
+
+    Returns:
+      The fit, its candidates all vectors evaluated, best first; and each one's errors, (c, episodes).
+    """
+    ps = problem.parameters
+    options = {"bounds": [0, 1], "popsize": population, "seed": seed + 1, "verbose": -9, "maxiter": generations}
+    search = cma.CMAEvolutionStrategy(np.full(len(ps), 0.5), spread, options)
+    seen, errors = [], []
+    for _ in range(generations):
+        if search.stop():
+            break
+        ask = np.array(search.ask())
+        seen.append(from_unit(ps, np.clip(ask, 0, 1)))
+        errors.append(problem.errors(seen[-1]))
+        search.tell(list(ask), errors[-1].mean(axis=1).tolist())
+        if progress is not None:
+            progress.advance()
+    values, losses = np.concatenate(seen), np.concatenate(errors)
+    order = np.argsort(losses.mean(axis=1), kind="stable")
+    return Fit(values[order], losses[order].mean(axis=1), len(values), seed), losses[order]
+
+
+def bootstrap_minima(values: Array, losses: Array, *, draws: int, seed: int) -> Array:
+    """Where the optimum would have been, had other recordings been made.
+
+    Recordings are drawn with replacement and the candidates ranked again; needs no new simulation, and its resolution is
+    that of the candidates.
+
+    Args:
+      values: candidates, (c, p).
+      losses: their error on every recording, (c, episodes).
+
+    Returns:
+      (draws, p).
+    """
+    rng = np.random.default_rng(seed)
+    n = losses.shape[1]
+    counts = np.stack([np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(draws)])
+    return values[np.argmin(losses @ counts.T, axis=0)]
+
+
+def _loss(r: Array) -> Array:
+    return 2 * (np.sqrt(1 + r * r) - 1)

@@ -1,0 +1,159 @@
+"""A cube tossed onto a board (ContactNets, Pfrommer, Halm and Posa 2020).
+
+In: episodes with the tracked pose of the cube. Out: replays of whole tosses. Nothing drives the cube: its start state
+decides everything, so that is not taken from one noisy frame but from a ballistic fit of all frames before contact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flyball.base import InputError
+from flyball.calibration.problem import Compared, Replay
+from flyball.calibration.rigs.rig import Fold
+from flyball.episodes import Episode
+from flyball.scenes import Bind, Parameter, Scene
+
+Array = NDArray[np.float64]
+
+WIDTH = 0.1048
+_HALF, _GRAVITY = WIDTH / 2, np.array([0.0, 0.0, -9.81])
+_CLEARANCE = 0.002  # lowest corner above the board by more than this: in flight [m]
+
+# The step is a quarter of the tracker's period. The cube's contact parameters rule (priority), so they are the pair's.
+MODEL = f"""
+<mujoco model="tossed-cube">
+  <option timestep="{1 / 592:.17g}" cone="elliptic"/>
+  <worldbody>
+    <geom name="board" type="plane" size="5 5 1"/>
+    <body name="cube">
+      <freejoint name="cube"/>
+      <geom name="cube" type="box" size="{_HALF} {_HALF} {_HALF}" mass="0.37" priority="1"/>
+    </body>
+  </worldbody>
+</mujoco>
+"""
+
+PARAMETERS = (
+    Parameter(
+        "contact.friction", "", 1.0, 0.05, 1.5, "log", "shared", (Bind("geom:cube.friction"),), "cube on board, sliding"
+    ),
+    Parameter(
+        "contact.time_constant", "s", 0.02, 0.0035, 0.1, "log", "shared", (Bind("geom:cube.solref"),),
+        "how fast penetration is resolved",
+    ),
+    Parameter(
+        "contact.damping_ratio", "", 1.0, 0.1, 2.0, "log", "shared", (Bind("geom:cube.solref", index=1),),
+        "1: no rebound, less: the cube bounces",
+    ),
+)  # fmt: skip
+
+
+class TossedCube:
+    """The rig of the cube recordings; see ``flyball.calibration.rigs.Rig``."""
+
+    name = "tossed-cube"
+    scene = Scene("tossed-cube", MODEL, PARAMETERS, assumptions={"timestep": 1 / 592, "cone": "elliptic"})
+    engine = "mujoco"
+    levels = (tuple(p.path for p in PARAMETERS),)
+    method = "cma-es"
+    compared = Compared("cube.pose", "joint:cube.position", 3, scale=0.01)
+    unit, unit_size = "cube widths", WIDTH
+    stride = 1
+
+    def matches(self, episode: Episode) -> bool:
+        return "toss" in episode.labels and {"cube.pose", "cube.twist"} <= set(episode.signals)
+
+    def replay(self, episode: Episode) -> Replay:
+        name = f"toss {episode.labels['toss']}"
+        pose, twist = episode.signal("cube.pose"), episode.signal("cube.twist")
+        t = (pose.t_ns - pose.t_ns[0]) * 1e-9
+        p, q = np.asarray(pose.values[:, :3], float), np.asarray(pose.values[:, 3:], float)
+        if len(t) < 8 or len(twist.values) != len(t) or not (np.isfinite(p).all() and np.isfinite(q).all()):
+            raise InputError("needs at least 8 finite frames of pose and twist", where=name)
+        flight = _flight(p, q)
+        position, velocity = _ballistic(t[:flight], p[:flight])
+        if flight < 3:
+            velocity = np.asarray(twist.values[0, :3], float)
+        quat, spin = _tumble(t[:flight], q[:flight], np.asarray(twist.values[: max(flight, 1), 3:], float))
+        start = {"cube": (np.concatenate([position, quat]), np.concatenate([velocity, spin]))}
+        return Replay(name, "toss", start, np.zeros(1), np.zeros((1, 0)), {}, t, p)
+
+    def folds(self, replays: Sequence[Replay]) -> list[Fold]:
+        """60 tosses to fit and 200 others to score, drawn by number; fewer recordings are split in proportion."""
+        by_number = sorted(replays, key=lambda r: int(r.name.split()[1]))
+        order = [by_number[i].name for i in np.random.default_rng(0).permutation(len(by_number))]
+        train = min(60, max(1, round(len(order) * 0.25)))
+        return [Fold("other tosses", tuple(order[:train]), tuple(order[train : train + 200]))]
+
+
+def _flight(p: Array, q: Array) -> int:
+    """Number of leading frames without contact; at least 1."""
+    corners = _HALF * np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
+    lowest = np.array([(_rotation(qi) @ corners.T)[2].min() for qi in q]) + p[:, 2]
+    touching = np.flatnonzero(lowest < _CLEARANCE)
+    return max(1, int(touching[0]) if len(touching) else len(p))
+
+
+def _ballistic(t: Array, p: Array) -> tuple[Array, Array]:
+    """Position and velocity at time 0 of the parabola through p, each (3,); zero velocity when too few frames."""
+    if len(t) < 3:
+        return p[0], np.zeros(3)
+    fall = p - 0.5 * _GRAVITY * t[:, None] ** 2
+    x, *_ = np.linalg.lstsq(np.stack([np.ones_like(t), t], axis=1), fall, rcond=None)
+    return x[0], x[1]
+
+
+def _tumble(t: Array, q: Array, spin: Array) -> tuple[Array, Array]:
+    """Orientation (wxyz) at time 0 and angular velocity in the body frame of the steady tumble through q.
+
+    A cube's inertia is isotropic, so its angular velocity is constant in flight: q(t) = q0 exp(w t / 2). Gauss-Newton
+    on the rotation vectors between model and measurement.
+    """
+    q0, w = q[0], np.median(spin[1:] if len(spin) > 1 else spin, axis=0)
+    if len(t) < 3:
+        return q0, w
+    design = np.stack([np.ones_like(t), t], axis=1)
+    for _ in range(8):
+        # Body-frame error of frame i is about R(w t_i)' d0 + t_i dw; rotating it back makes the fit linear.
+        steady = [_exp(w * ti) for ti in t]
+        error = np.stack([_log(_mul(_conj(_mul(q0, s)), qi)) for s, qi in zip(steady, q, strict=True)])
+        back = np.stack([_rotation(s) @ e for s, e in zip(steady, error, strict=True)])
+        x, *_ = np.linalg.lstsq(design, back, rcond=None)
+        q0, w = _mul(q0, _exp(x[0])), w + x[1]
+    return q0 / np.linalg.norm(q0), w
+
+
+def _mul(a: Array, b: Array) -> Array:
+    return np.array([a[0] * b[0] - a[1:] @ b[1:], *(a[0] * b[1:] + b[0] * a[1:] + np.cross(a[1:], b[1:]))])
+
+
+def _conj(q: Array) -> Array:
+    return q * np.array([1.0, -1.0, -1.0, -1.0])
+
+
+def _exp(v: Array) -> Array:
+    """Unit quaternion of a rotation vector."""
+    angle = float(np.linalg.norm(v))
+    return np.array([np.cos(angle / 2), *(0.5 * np.sinc(angle / (2 * np.pi)) * v)])
+
+
+def _log(q: Array) -> Array:
+    """Rotation vector of a unit quaternion, at most half a turn."""
+    q = q if q[0] >= 0 else -q
+    s = float(np.linalg.norm(q[1:]))
+    return 2 * np.arctan2(s, q[0]) / s * q[1:] if s > 1e-12 else 2 * q[1:]
+
+
+def _rotation(q: Array) -> Array:
+    w, x, y, z = q / np.linalg.norm(q)
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
