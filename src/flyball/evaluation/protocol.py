@@ -6,7 +6,7 @@ so that neither parallel order nor later code changes alter them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class Protocol:
     scenes: tuple[str, ...]
     engines: tuple[str, ...] = ("mujoco",)
     stratum: str = "calibrated"
-    rule: ComparisonRule = ComparisonRule()
+    rule: ComparisonRule = field(default_factory=ComparisonRule)
 
     @property
     def digest(self) -> str:

@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     out = Output("--json" in argv)
     try:
-        verb = next((a for a in argv if not a.startswith("-")), None)
+        verb = argv[0] if argv and not argv[0].startswith("-") else None
         if verb is not None and verb not in VERBS:
             raise Missing.named("verb", verb, VERBS, run_next="flyball --help")
         args = _parser(verb).parse_args(argv)

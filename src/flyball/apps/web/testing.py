@@ -1,4 +1,7 @@
-"""A demo document of plausible shape, computed from a seed; for tests of the report, and to look at it."""
+"""A demo document of plausible shape, drawn from a seed: for tests of the page, and to look at it without a run.
+
+In: a seed. Out: a document as ``flyball demo --json`` prints it; its figures mean nothing.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ _STAGES = {"attempt": 14, "ingest": 1.2, "explain": 0.4, "calibrate": 38, "repro
            "evaluate": 12, "release": 0.3, "rollout": 9, "overhead": 0.8}  # fmt: skip
 
 
-def sample(seed: int = 3, turns: int = 4, robots: int = 6) -> dict[str, Any]:
+def sample_document(seed: int = 3, turns: int = 4, robots: int = 6) -> dict[str, Any]:
     """A document as ``flyball demo --json`` prints it."""
     rng = np.random.default_rng(seed)
     names = [f"robot-{i + 1:02d}" for i in range(robots)]

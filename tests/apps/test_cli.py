@@ -1,0 +1,151 @@
+"""The command line as a user meets it: exit codes, one-line errors, help, one JSON document."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flyball.apps.cli import main as cli
+from flyball.apps.cli.main import VERBS, main
+
+ROOT = Path(__file__).parents[2]
+
+
+def call(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
+    code = main(argv)
+    text = capsys.readouterr()
+    return code, text.out, text.err
+
+
+REFUSALS = [
+    # what is typed -> exit code, and what the one line must name
+    (("frobnicate",), 2, ["no verb named 'frobnicate'", "demo", "try: flyball --help"]),
+    (("engine",), 2, ["did you mean 'engines'?"]),
+    ((), 2, ["VERB", "try: flyball --help"]),
+    (("demo", "--colour", "red"), 2, ["unrecognized arguments: --colour red"]),
+    (("demo", "--robots", "many"), 2, ["--robots", "'many'"]),
+    (("demo", "--robots", "0"), 2, ["--robots 0", "allowed: 1 or more"]),
+    (("demo", "--turns", "-1"), 2, ["--turns -1", "allowed: 1 or more"]),
+    (("demo", "--seed", "-3"), 2, ["--seed -3", "allowed: 0 or more"]),
+    (("tasks", "lift-fragile"), 2, ["no task named 'lift-fragile'", "did you mean 'lift-fragile-v1'?"]),
+    (("episodes", "--workspace", "/nowhere/at/all"), 2, ["/nowhere/at/all", "no workspace here"]),
+    (("reports", "--workspace", "/nowhere/at/all"), 2, ["/nowhere/at/all", "no workspace here"]),
+]
+
+
+@pytest.mark.parametrize("argv, code, names", REFUSALS, ids=lambda x: " ".join(x) if isinstance(x, tuple) else "")
+def test_refusal_is_one_line_and_an_exit_code(
+    capsys: pytest.CaptureFixture[str], argv: tuple[str, ...], code: int, names: list[str]
+) -> None:
+    got, out, err = call(capsys, *argv)
+    assert got == code
+    assert out == ""
+    assert err.count("\n") == 1 and err.endswith("\n") and "Traceback" not in err
+    for name in names:
+        assert name in err
+
+
+@pytest.mark.parametrize("argv, code, names", REFUSALS[1:], ids=lambda x: " ".join(x) if isinstance(x, tuple) else "")
+def test_refusal_under_json_is_one_document(
+    capsys: pytest.CaptureFixture[str], argv: tuple[str, ...], code: int, names: list[str]
+) -> None:
+    got, out, err = call(capsys, *argv, *(["--json"] if argv else []))
+    assert got == code and err.count("\n") == 1
+    if argv:
+        assert json.loads(out)["error"]["exit_code"] == code
+
+
+def test_help_names_every_verb_and_each_verb_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, "--help")
+    assert code == 0
+    for verb in VERBS:
+        assert f"\n    {verb}" in out
+        code, text, _ = call(capsys, verb, "--help")
+        assert code == 0
+        assert "--workspace DIR" in text and "--json" in text and "exit codes" in text
+
+
+def test_every_verb_has_its_module_and_every_module_its_verb() -> None:
+    modules = {p.stem for p in Path(cli.__file__).parent.glob("*.py")} - {"__init__", "main", "output", "progress"}
+    assert modules == set(VERBS)
+
+
+def test_a_defect_is_one_line_and_leaves_its_traceback_in_a_file(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def explode(args: object, out: object) -> int:
+        raise ValueError("two\nlines")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("flyball.apps.cli.doctor.run", explode)
+    code, out, err = call(capsys, "doctor")
+    assert (code, out) == (70, "")
+    assert err.count("\n") == 1 and "unexpected ValueError: two lines" in err
+    kept = Path(err.strip().rsplit(" ", 1)[1])
+    assert kept.parent == tmp_path and "explode" in kept.read_text()
+
+
+def test_interrupt_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(args: object, out: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("flyball.apps.cli.doctor.run", stop)
+    code, _, err = call(capsys, "doctor")
+    assert code == 130 and err == "flyball: interrupted; the same command goes on from here\n"
+
+
+@pytest.mark.parametrize("argv", [("engines",), ("tasks",), ("robots",), ("demo", "--list-parameters")], ids=" ".join)
+def test_listings_print_valid_json_and_readable_text(capsys: pytest.CaptureFixture[str], argv: tuple[str, ...]) -> None:
+    code, out, err = call(capsys, *argv, "--json")
+    assert code == 0 and json.loads(out) and err == ""
+    code, text, err = call(capsys, *argv)
+    assert code == 0 and len(text.splitlines()) >= 2 and err == ""
+
+
+def test_parameters_state_unit_nominal_and_range(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = call(capsys, "demo", "--list-parameters", "--json")
+    parameters = json.loads(out)["parameters"]
+    assert {"object.mass", "object.friction", "object.crush_force"} <= {p["path"] for p in parameters}
+    for p in parameters:
+        assert p["range"][0] <= p["nominal"] <= p["range"][1], p["path"]
+        assert isinstance(p["unit"], str)
+    _, text, _ = call(capsys, "demo", "--list-parameters")
+    assert all(p["path"] in text for p in parameters)
+
+
+def test_doctor_answers_no_when_something_is_wrong(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    code, out, _ = call(capsys, "doctor", "--workspace", str(tmp_path / "new"), "--json")
+    assert code == 0 and all(c["ok"] for c in json.loads(out))
+    monkeypatch.setitem(sys.modules["flyball.apps.cli.doctor"].__dict__["_NEEDED"], "edge agent", ("no-such-package",))
+    code, out, _ = call(capsys, "doctor", "--workspace", str(tmp_path / "new"))
+    assert code == 1 and "missing no-such-package" in out
+
+
+def test_the_installed_command_keeps_its_streams_apart(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "flyball.apps.cli.main", "engines", "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0 and done.stderr == ""
+    assert any(e["name"] == "mujoco" for e in json.loads(done.stdout))
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m flyball.apps.cli.main demo --list-parameters --json | head -c 1 >/dev/null;"
+        " echo ${PIPESTATUS[0]}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == "" and done.stdout.strip() == "0"
