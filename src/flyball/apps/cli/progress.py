@@ -36,6 +36,9 @@ class LogProgress:
     def advance(self, done: int = 1) -> None:
         """So many more units of the current stage are done."""
 
+    def at(self, done: int, total: int) -> None:
+        """So many units of the current stage are done, of so many in all."""
+
     def note(self, text: str) -> None:
         """Something worth telling the user now."""
         print(f"[{self._clock() - self._start:7.1f} s] {text}", file=self._stream, flush=True)
@@ -76,6 +79,11 @@ class LiveProgress(LogProgress):
         """So many more units are done."""
         if self._task is not None:
             self._bar.advance(self._task, done)
+
+    def at(self, done: int, total: int) -> None:
+        """So many units are done, of so many."""
+        if self._task is not None:
+            self._bar.update(self._task, completed=done, total=total)
 
     def note(self, text: str) -> None:
         """Print a line above the bar."""
