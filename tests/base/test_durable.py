@@ -60,7 +60,7 @@ def test_a_ledger_keeps_whole_rows_and_drops_a_torn_one(tmp_path):
         again.close()
         assert Ledger(path).rows == [{"n": 1}, {"n": 3}]
     path.write_bytes(b"{]\n" + whole)
-    with pytest.raises(Damaged, match="rows.jsonl"):
+    with pytest.raises(Damaged, match=r"rows\.jsonl"):
         Ledger(path)
 
 

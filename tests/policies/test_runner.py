@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flyball.base import InputError
 from flyball.policies import ActionChunk
 from flyball.policies.runner import DeadlinePolicy, Late, run_attempt
 from flyball.policies.supervisor import Supervisor
@@ -153,6 +154,14 @@ def test_a_policy_that_cannot_reset_stops_the_robot_before_it_moves():
     assert result.stopped.endswith("ValueError: no weights") and not robot.sent
 
 
+def test_a_policy_that_says_no_is_held_like_one_that_says_nothing():
+    def no(actions):
+        raise InputError("the answer is not finite")
+
+    result, *_ = attempt(FakePolicy(faults={3: no, 9: no}))
+    assert result.steps == 40 and result.holds == 2 and not result.stopped
+
+
 def test_a_driver_that_fails_still_leaves_the_robot_stopped():
     class Broken(FakeRobot):
         def act(self, action):
@@ -177,7 +186,7 @@ def test_a_policy_that_hangs_cannot_hang_the_loop():
             return super().act(observation)
 
     policy = DeadlinePolicy(Hangs(), wait_s=0.5)
-    result, robot, _ = attempt(policy)
+    result, _, _ = attempt(policy)
     assert "no answer within 0.5 s" in result.stopped and result.steps == 6 + 10
     with pytest.raises(Late):
         policy.reset("", 0)

@@ -137,7 +137,8 @@ class Rollout:
         known = any(row.attempt == attempt for row in self.counted)
         if self.phase != "canary" or robot not in self.canaries or release != self.release or known:
             return self
-        after = self._with(Row("outcome", robot, attempt=attempt, success=bool(success), incident=bool(incident)))
+        after = dataclasses.replace(self, running={**self.running, robot: release})
+        after = after._with(Row("outcome", robot, attempt=attempt, success=bool(success), incident=bool(incident)))
         verdict = test.update(bool(success), incident=bool(incident))
         n, good = len(after.counted), sum(row.success for row in after.counted)
         if verdict == "promote":

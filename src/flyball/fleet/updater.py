@@ -59,6 +59,7 @@ class Slots:
       previous: the one to go back to.
       trial: the one being tried.
       trials: how often its trial was begun.
+      digests: slot -> digest of the release in it, as signed.
       refused: release name -> why it will not be tried again.
     """
 
@@ -66,6 +67,7 @@ class Slots:
     previous: str = ""
     trial: str = ""
     trials: int = 0
+    digests: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -206,7 +208,7 @@ class ReleaseUpdater:
         shutil.rmtree(self._slots / slot, ignore_errors=True)
         os.replace(incoming, self._slots / slot)
         sync_folder(self._slots)
-        self._save(trial=slot)
+        self._save(trial=slot, digests={**self.slots.digests, slot: release.digest})
         return slot
 
     def _verified(self, client: Updater, name: str, incoming: Path) -> Release:
@@ -241,8 +243,8 @@ class ReleaseUpdater:
 
     def _load(self, slot: str) -> tuple[Release, Policy]:
         release = self._release(slot)
-        if release is None:
-            raise Damaged("no readable release", where=f"slot {slot}")
+        if release is None or release.digest != self.slots.digests.get(slot):
+            raise Damaged("no readable release, or not the one that was installed", where=f"slot {slot}")
         if why := release.mismatch(self.body):
             raise Refused(why, where=release.name)
         for file, digest in release.files.items():

@@ -186,7 +186,7 @@ def run_attempt(
                     answer = policy.act(observation)
                     why = supervisor.check_chunk(answer)
                     chunk = None if why else answer.actions
-                except Late as err:
+                except FlyballError as err:  # late, or it refuses to answer
                     why = err.line()
                 except (
                     Exception
