@@ -1,7 +1,7 @@
 """Fitters: a ``Problem`` in, best parameter vectors out, with every candidate that was near.
 
-``least_squares`` for smooth dynamics: Gauss-Newton with damping (Levenberg, Marquardt) from many starts, the Jacobian by
-finite differences. ``cma_es`` for contact and other rugged problems. Both work on the unit cube of the parameters'
+``least_squares`` for smooth dynamics: Gauss-Newton with damping (Levenberg, Marquardt) from many starts, the Jacobian
+by finite differences. ``cma_es`` for contact and other rugged problems. Both work on the unit cube of the parameters'
 scales and evaluate in large batches: all starts, all refits with recordings left out, all differences go into one call.
 """
 
@@ -229,8 +229,8 @@ def cma_es(
 def bootstrap_minima(values: Array, losses: Array, *, draws: int, seed: int) -> Array:
     """Where the optimum would have been, had other recordings been made.
 
-    Recordings are drawn with replacement and the candidates ranked again; needs no new simulation, and its resolution is
-    that of the candidates.
+    Recordings are drawn with replacement and the candidates ranked again; needs no new simulation, and its resolution
+    is that of the candidates.
 
     Args:
       values: candidates, (c, p).

@@ -47,12 +47,14 @@ class Compared:
       field: readable engine field.
       size: leading elements of the field that are compared.
       scale: a residual of this size counts as one [unit of the signal].
+      noise: standard deviation of the measurement [unit of the signal].
     """
 
     signal: str
     field: str
     size: int
     scale: float
+    noise: float
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,11 @@ class ReplayProblem:
         chunk = max(1, self.worlds // len(self.replays))
         return np.concatenate([self._replay(values[i : i + chunk]) for i in range(0, len(values), chunk)])
 
+    @property
+    def measured(self) -> Array:
+        """What was measured, (samples, size)."""
+        return self._measured
+
     def residuals(self, values: Array) -> Array:
         """(predicted - measured) / scale, (k, samples * size)."""
         r = (self.predict(values) - self._measured) / self.compared.scale
@@ -189,6 +196,8 @@ class ReplayProblem:
         """Delayed controls of all worlds, (n, steps, nu). Worlds that share recording and delay share the work."""
         e, times = len(self.replays), np.arange(steps) * dt
         out = np.empty((len(delay), steps, self.replays[0].controls.shape[1]))
+        if out.shape[2] == 0:
+            return out
         table: dict[tuple[int, float], Array] = {}
         for world, d in enumerate(delay):
             key = (world % e, float(d))

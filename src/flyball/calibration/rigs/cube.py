@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from flyball.base import InputError
 from flyball.calibration.problem import Compared, Replay
@@ -60,7 +61,7 @@ class TossedCube:
     engine = "mujoco"
     levels = (tuple(p.path for p in PARAMETERS),)
     method = "cma-es"
-    compared = Compared("cube.pose", "joint:cube.position", 3, scale=0.01)
+    compared = Compared("cube.pose", "joint:cube.position", 3, scale=0.01, noise=0.001)
     unit, unit_size = "cube widths", WIDTH
     stride = 1
 
@@ -71,14 +72,15 @@ class TossedCube:
         name = f"toss {episode.labels['toss']}"
         pose, twist = episode.signal("cube.pose"), episode.signal("cube.twist")
         t = (pose.t_ns - pose.t_ns[0]) * 1e-9
-        p, q = np.asarray(pose.values[:, :3], float), np.asarray(pose.values[:, 3:], float)
-        if len(t) < 8 or len(twist.values) != len(t) or not (np.isfinite(p).all() and np.isfinite(q).all()):
+        p = np.asarray(pose.values[:, :3], float)
+        if len(t) < 8 or len(twist.values) != len(t) or not np.isfinite(pose.values).all():
             raise InputError("needs at least 8 finite frames of pose and twist", where=name)
-        flight = _flight(p, q)
+        r = Rotation.from_quat(pose.values[:, 3:], scalar_first=True)
+        flight = _flight(p, r)
         position, velocity = _ballistic(t[:flight], p[:flight])
         if flight < 3:
             velocity = np.asarray(twist.values[0, :3], float)
-        quat, spin = _tumble(t[:flight], q[:flight], np.asarray(twist.values[: max(flight, 1), 3:], float))
+        quat, spin = _tumble(t[:flight], r[:flight], np.asarray(twist.values[: max(flight, 1), 3:], float))
         start = {"cube": (np.concatenate([position, quat]), np.concatenate([velocity, spin]))}
         return Replay(name, "toss", start, np.zeros(1), np.zeros((1, 0)), {}, t, p)
 
@@ -90,10 +92,10 @@ class TossedCube:
         return [Fold("other tosses", tuple(order[:train]), tuple(order[train : train + 200]))]
 
 
-def _flight(p: Array, q: Array) -> int:
+def _flight(p: Array, r: Rotation) -> int:
     """Number of leading frames without contact; at least 1."""
     corners = _HALF * np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
-    lowest = np.array([(_rotation(qi) @ corners.T)[2].min() for qi in q]) + p[:, 2]
+    lowest = np.einsum("nj,cj->nc", r.as_matrix()[:, 2], corners).min(axis=1) + p[:, 2]
     touching = np.flatnonzero(lowest < _CLEARANCE)
     return max(1, int(touching[0]) if len(touching) else len(p))
 
@@ -107,53 +109,18 @@ def _ballistic(t: Array, p: Array) -> tuple[Array, Array]:
     return x[0], x[1]
 
 
-def _tumble(t: Array, q: Array, spin: Array) -> tuple[Array, Array]:
-    """Orientation (wxyz) at time 0 and angular velocity in the body frame of the steady tumble through q.
+def _tumble(t: Array, r: Rotation, spin: Array) -> tuple[Array, Array]:
+    """Orientation (wxyz) at time 0 and angular velocity in the body frame of the steady tumble through r.
 
-    A cube's inertia is isotropic, so its angular velocity is constant in flight: q(t) = q0 exp(w t / 2). Gauss-Newton
-    on the rotation vectors between model and measurement.
+    A cube's inertia is isotropic, so its angular velocity is constant in flight: R(t) = R0 exp(w t). Gauss-Newton on
+    the rotation vectors between model and measurement.
     """
-    q0, w = q[0], np.median(spin[1:] if len(spin) > 1 else spin, axis=0)
-    if len(t) < 3:
-        return q0, w
+    r0, w = r[0], np.median(spin[1:] if len(spin) > 1 else spin, axis=0)
     design = np.stack([np.ones_like(t), t], axis=1)
-    for _ in range(8):
-        # Body-frame error of frame i is about R(w t_i)' d0 + t_i dw; rotating it back makes the fit linear.
-        steady = [_exp(w * ti) for ti in t]
-        error = np.stack([_log(_mul(_conj(_mul(q0, s)), qi)) for s, qi in zip(steady, q, strict=True)])
-        back = np.stack([_rotation(s) @ e for s, e in zip(steady, error, strict=True)])
-        x, *_ = np.linalg.lstsq(design, back, rcond=None)
-        q0, w = _mul(q0, _exp(x[0])), w + x[1]
-    return q0 / np.linalg.norm(q0), w
-
-
-def _mul(a: Array, b: Array) -> Array:
-    return np.array([a[0] * b[0] - a[1:] @ b[1:], *(a[0] * b[1:] + b[0] * a[1:] + np.cross(a[1:], b[1:]))])
-
-
-def _conj(q: Array) -> Array:
-    return q * np.array([1.0, -1.0, -1.0, -1.0])
-
-
-def _exp(v: Array) -> Array:
-    """Unit quaternion of a rotation vector."""
-    angle = float(np.linalg.norm(v))
-    return np.array([np.cos(angle / 2), *(0.5 * np.sinc(angle / (2 * np.pi)) * v)])
-
-
-def _log(q: Array) -> Array:
-    """Rotation vector of a unit quaternion, at most half a turn."""
-    q = q if q[0] >= 0 else -q
-    s = float(np.linalg.norm(q[1:]))
-    return 2 * np.arctan2(s, q[0]) / s * q[1:] if s > 1e-12 else 2 * q[1:]
-
-
-def _rotation(q: Array) -> Array:
-    w, x, y, z = q / np.linalg.norm(q)
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-        ]
-    )
+    for _ in range(8 if len(t) >= 3 else 0):
+        steady = Rotation.from_rotvec(t[:, None] * w)
+        # The error in the frame of R0: about d0 + t dw, linear in both.
+        error = steady.apply(((r0 * steady).inv() * r).as_rotvec())
+        x, *_ = np.linalg.lstsq(design, error, rcond=None)
+        r0, w = r0 * Rotation.from_rotvec(x[0]), w + x[1]
+    return r0.as_quat(scalar_first=True), w

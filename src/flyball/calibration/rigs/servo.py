@@ -107,7 +107,7 @@ class ServoPendulum:
     engine = "servo"
     levels = (_BASIC, (*_BASIC, "servo.drive_friction", "servo.load_friction"))
     method = "least-squares"
-    compared = Compared(_POSITION, "joint:servo.position", 1, scale=0.05)
+    compared = Compared(_POSITION, "joint:servo.position", 1, scale=0.05, noise=0.0005)
     unit, unit_size = "rad", 1.0
     stride = 3
 
@@ -137,6 +137,7 @@ class ServoPendulum:
         )  # fmt: skip
 
     def folds(self, replays: Sequence[Replay]) -> list[Fold]:
+        """One fold per firmware gain, held out whole: the law must carry over to gains that were not recorded."""
         regimes = sorted({r.regime for r in replays}, key=lambda s: float(s.split()[1]))
         return [
             Fold(

@@ -307,4 +307,7 @@ def _pendulum(model: mujoco.MjModel) -> tuple[float, tuple[float, float]]:
         bias.append(float(data.qfrc_bias[0]))
     inertia = np.zeros((1, 1))
     mujoco.mj_fullM(model, data, inertia)
-    return float(inertia[0, 0] - model.dof_armature[0]), (float(np.hypot(bias[0], bias[1])), float(np.arctan2(bias[0], bias[1])))
+    return float(inertia[0, 0] - model.dof_armature[0]), (
+        float(np.hypot(bias[0], bias[1])),
+        float(np.arctan2(bias[0], bias[1])),
+    )
