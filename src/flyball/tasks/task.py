@@ -158,8 +158,30 @@ class Task(Protocol):
           told: values of ``conditioning`` as the policy is told, (n, len(conditioning)).
         """
 
-    def encode(self, observation: Observation, action: NDArray[np.float64]) -> NDArray[np.float64]:
+    def encode(
+        self, observation: Observation, told: NDArray[np.float64], actions: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
         """Actions (n, h, a) in the coordinates a policy learns in (relative, standardised), (n, h, b)."""
 
-    def decode(self, observation: Observation, code: NDArray[np.float64]) -> NDArray[np.float64]:
+    def decode(
+        self, observation: Observation, told: NDArray[np.float64], code: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
         """Inverse of ``encode``."""
+
+    def summaries(
+        self, signals: Mapping[str, NDArray[np.float64]], actions: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """What attempts say about the parameters, in few numbers that change smoothly with them.
+
+        Args:
+          signals: observations, signal -> (n, T, size); logged, or replayed with the logged actions.
+          actions: the logged actions (n, T, a). Windows are placed by these alone, so that they agree.
+
+        Returns:
+          Numbers whose mean over a robot's attempts is informative, (n, s), and numbers that must be kept apart, (n, r).
+        """
+
+    def observed(
+        self, signals: Mapping[str, NDArray[np.float64]], samples: Values, rng: np.random.Generator
+    ) -> dict[str, NDArray[np.float64]]:
+        """Parameters that logs show without any simulation, given samples (m,) of the others: path -> (m,)."""

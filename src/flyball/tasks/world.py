@@ -145,6 +145,7 @@ class World:
         self._queue = self._sent.copy()
         self._filter = {f: None for r in self.task.event_rules for f in r.fields}
         self.events: list[list[tuple[float, str]]] = [[] for _ in range(self.n)]
+        self.traces: dict[str, NDArray[np.float64]] = {}  # what the last call watched, filtered, (n, substeps)
         return self._observe(sim.read(list(self.task.reads)))
 
     def step(self, action: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
@@ -271,6 +272,7 @@ class World:
                 zi = self._filter[f] if self._filter[f] is not None else np.zeros((self.n, 1))
                 y, self._filter[f] = lfilter([a], [1, a - 1], x, axis=1, zi=zi)
                 worst = y if worst is None else np.maximum(worst, y)
+            self.traces[rule.name] = worst
             over = worst > self._limits[rule.name][:, None]
             for i in np.flatnonzero(over.any(axis=1)):
                 if not any(e == rule.name for _, e in self.events[i]):

@@ -83,6 +83,8 @@ PEAK = 1.08
 LIFT, HOLD_S, SLIP = 0.15, 1.0, 0.01
 SPEED, LIFT_SPEED, TOP = 0.35, 0.22, 0.212
 """Approach and lift speed [m/s], height of the hand at which it holds [m]."""
+OPEN = -6.0
+"""Grip command that opens [N]."""
 
 TOLD = ("grip.force", "gripper.force_scale", "object.mass", "arm.gain_scale", "arm.delay_s", *(f"tracker.bias_m.{a}" for a in "xyz"))
 
@@ -145,7 +147,7 @@ class LiftFragile:
         """Waiting at home with the gripper open."""
         q = flyarm.inverse(HOME)
         command = q + flyarm.gravity_torque(q, 0.0) / flyarm.KP
-        return np.tile(np.append(command, -6.0), (len(values["object.mass"]), 1))
+        return np.tile(np.append(command, OPEN), (len(values["object.mass"]), 1))
 
     def starts(self, values: Values, rng: Sequence[np.random.Generator]) -> dict[str, NDArray[np.float64]]:
         """The arm at rest under its own weight, the box scattered around where boxes are put."""
@@ -223,6 +225,112 @@ class LiftFragile:
         out["start.y"] = np.where(odd, rng.uniform(-0.09, 0.09, n), 0.0)
         return out
 
+    # what logs say ----------------------------------------------------------------------------------------
+
+    def summaries(
+        self, signals: Mapping[str, NDArray[np.float64]], actions: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Tracking errors, closing, squeezing and sag under load (averaged); how the box follows the hand (apart)."""
+        q, width, felt = signals["joint.position"], signals["gripper.width"][..., 0], signals["gripper.force"][..., 0]
+        hand, box = flyarm.forward(q), signals["object.pose"]
+        n, steps = actions.shape[:2]
+        grip, aim = actions[..., 5], flyarm.forward(actions[..., :5])[..., 2]
+        shut = np.where((grip > 0).any(axis=1), np.argmax(grip > 0, axis=1), steps)
+        means, apart = [], []
+        for i in range(n):
+            c = int(shut[i])
+            rising = np.flatnonzero(aim[i, c + 3 :] > np.minimum.accumulate(aim[i, c:])[3:] + 0.02) if c < steps else []
+            up = c + 3 + int(rising[0]) if len(rising) else steps
+            yaw = hand[i, :, 3]
+            gap = box[i, :, :3] - hand[i, :, :3]
+            across = -np.sin(yaw) * gap[:, 0] + np.cos(yaw) * gap[:, 1]
+            at = (2, 3, 4, 5, 6, 8, 10, 13, 16)
+            part = [(q[i, k] - q[i, 0]) * 100 if k < min(c, steps) else np.zeros(5) for k in at]
+            part += [q[i, :1].ravel() * 100]
+            part += [
+                np.array([_mean(width[i], c + k, c + k + 1, up) * 300 for k in (2, 3, 4, 5, 6, 7, 8, 10)]),
+                np.array([_mean(felt[i], c + k, c + k + 2, up) for k in (5, 7, 9, 11)]),
+                np.array([_mean(width[i], up - 3, up, steps) * 1000, _mean(felt[i], up - 2, up, steps)]),
+                np.array([_mean(across, up - 3, up + 1, steps) * 1000, box[i, :8, 2].mean() * 1000]),
+            ]
+            lag = (q[i, :, 1:4] - actions[i, :, 1:4]) * 300
+            follow = gap[:, 2] - _mean(gap[:, 2], up - 4, up, steps)
+            part += [np.array([_mean(x, up + k, up + k + 8, steps) for x in lag.T]) for k in (9, 17, 25)]
+            means.append(np.concatenate(part))
+            follow = np.clip(follow, -0.04, 0.04) * 300
+            apart.append(np.array([_mean(follow, up + k, up + k + 4, steps) for k in (2, 8, 16, 26)]))
+        return np.stack(means), np.stack(apart)
+
+    def observed(
+        self, signals: Mapping[str, NDArray[np.float64]], samples: Values, rng: np.random.Generator
+    ) -> dict[str, NDArray[np.float64]]:
+        """Where boxes are put, and the tracker's noise, from the second before anything touches the box."""
+        pose = signals["object.pose"][:, :8]
+        n, m = len(pose), len(samples["object.mass"])
+        out = {}
+        for column, path, scatter in zip((0, 1, 3), ("x", "y", "yaw"), SCATTER, strict=True):
+            centre = pose[:, :, column].mean() + scatter / np.sqrt(3 * n) * rng.standard_normal(m)
+            out[f"start.{path}"] = centre - samples.get(f"tracker.bias_m.{path}", np.zeros(m))
+        residual = (pose - pose.mean(axis=1, keepdims=True))[..., :3]
+        dof = n * 7 * 3
+        out["tracker.noise_m"] = np.sqrt((residual**2).sum() / rng.chisquare(dof, m))
+        return {k: np.clip(v, self.scene.parameter(k).low, self.scene.parameter(k).high) for k, v in out.items()}
+
+    # what a learned policy sees and says ------------------------------------------------------------------
+
+    def features(self, observation: Observation, told: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The box as seen from the hand, the hand, the grip relative to the one that is told, joint speeds."""
+        q, qd = observation["joint.position"], observation["joint.velocity"]
+        hand = flyarm.forward(q)
+        error = observation["object.pose"] - hand[:, :4]
+        error[:, :3] -= told[:, 5:8]
+        c, s = np.cos(hand[:, 3]), np.sin(hand[:, 3])
+        dx, dy = c * error[:, 0] + s * error[:, 1], -s * error[:, 0] + c * error[:, 1]
+        share = observation["gripper.force"][:, 0] / (told[:, 0] * told[:, 1])
+        width = observation["gripper.width"][:, 0]
+        near = np.stack([dx, dy, error[:, 2]], axis=1)
+        return np.concatenate(
+            [
+                near / 0.05,
+                np.tanh(near / 0.012),
+                error[:, 3:4] / 0.3,
+                np.tanh(error[:, 3:4] / 0.05),
+                (hand[:, 2:3] - 0.1) / 0.06,
+                np.tanh((hand[:, 2:3] - 0.055) / 0.01),
+                hand[:, :2] / 0.2 - np.array([2.1, 0.0]),
+                hand[:, 3:4],
+                hand[:, 4:5] / 0.01,
+                q[:, 1:4] - np.array([0.5, 1.3, 1.3]),
+                qd / np.array([0.6, 0.6, 0.8, 0.8, 1.2]),
+                (width / 0.02 - 2.5)[:, None],
+                np.clip(share, -0.5, 1.5)[:, None],
+                (told[:, 2:3] - 0.35) / 0.15,
+                (told[:, 3:4] - 0.9) / 0.2,
+                (told[:, 4:5] - 0.03) / 0.02,
+            ],
+            axis=1,
+        )
+
+    def encode(
+        self, observation: Observation, told: NDArray[np.float64], actions: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Joint targets relative to the joints and their sag, grip relative to the one that is told; -1 is open."""
+        joints = (actions[..., :5] - self._reference(observation, told)[:, None]) / 0.1
+        grip = np.where(actions[..., 5:] < 0, -1.0, actions[..., 5:] / told[:, None, :1])
+        return np.concatenate([joints, grip], axis=-1)
+
+    def decode(
+        self, observation: Observation, told: NDArray[np.float64], code: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Inverse of ``encode``; a grip code below -0.3 means open."""
+        joints = code[..., :5] * 0.1 + self._reference(observation, told)[:, None]
+        grip = np.where(code[..., 5:] < -0.3, OPEN, np.clip(code[..., 5:], 0.0, 1.0) * told[:, None, :1])
+        return np.concatenate([joints, grip], axis=-1)
+
+    def _reference(self, observation: Observation, told: NDArray[np.float64]) -> NDArray[np.float64]:
+        q = observation["joint.position"]
+        return q + flyarm.gravity_torque(q, 0.0) / (flyarm.KP * told[:, 3:4])
+
     # control ----------------------------------------------------------------------------------------------
 
     def told(self, values: Values) -> NDArray[np.float64]:
@@ -237,8 +345,8 @@ class LiftFragile:
         low = SLIP_MARGIN * least_force(samples) / scale
         high = samples["object.crush_force"] / PEAK / scale
         grid = np.exp(np.linspace(np.log(low.min()), np.log(max(high.max(), low.max())), 200))[:, None]
-        # a soft edge of 4 % on both sides keeps the answer off the boundary
-        good = 1 / (1 + np.exp(-np.log(grid / low) / 0.04)) / (1 + np.exp(-np.log(high / grid) / 0.04))
+        # soft edges keep the answer off the boundaries, which this rule of thumb knows to about 8 %
+        good = 1 / (1 + np.exp(-np.log(grid / low) / 0.08)) / (1 + np.exp(-np.log(high / grid) / 0.05))
         force = grid[np.argmax(good.mean(axis=1)), 0]
         return np.array([force, *(float(np.mean(samples[p])) for p in TOLD[1:])])
 
@@ -303,7 +411,7 @@ def act(
     joints = ahead + flyarm.gravity_torque(q, carried) / (flyarm.KP * gain[:, None])
     ramp = force * np.clip(share + 0.3, 0.4, 1.0)
     close = gripping | (low & (away < 0.016))
-    return np.concatenate([joints, np.where(close, ramp, -6.0)[:, None]], axis=1)
+    return np.concatenate([joints, np.where(close, ramp, OPEN)[:, None]], axis=1)
 
 
 def _slip_feedback(told: NDArray[np.float64]) -> Controller:
@@ -325,6 +433,11 @@ def _slip_feedback(told: NDArray[np.float64]) -> Controller:
 
 
 LIFT_FRAGILE = LiftFragile()
+
+
+def _mean(x: NDArray[np.float64], start: int, stop: int, end: int) -> float:
+    """Mean of x[start:stop]; 0 when the window does not lie before ``end``."""
+    return float(x[max(start, 0) : stop].mean()) if 0 <= start and stop <= end and start < stop else 0.0
 
 
 def _smooth(x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,0 +1,256 @@
+"""Calibration of a robot from its own logs, by replaying their commands in many candidate scenes.
+
+In: a task and a robot's logged attempts. Out: joint samples of the scene's parameters.
+
+Method: regression-adjusted approximate Bayesian computation in rounds (Beaumont, Zhang, Balding 2002; Fearnhead, Prangle
+2012). Candidates are drawn, every candidate replays the logged commands with sensor noise of its own, the task's summaries
+of the replays are regressed on the candidates, and the next round is drawn where the real summaries point to. The spread of
+the last round's leave-one-out residuals is the posterior's spread: it contains the sensors' noise and everything that the
+summaries cannot tell apart, so a parameter that the logs do not show keeps the width of its prior. Thresholds of events are
+read off the replays: a crossing was observed at a known time, or none up to a known peak.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flyball.scenes import Parameter
+from flyball.tasks import Task
+from flyball.tasks.world import Attempts, World
+
+
+@dataclass(frozen=True)
+class ReplayConfig:
+    """Budget of one robot's calibration.
+
+    Attributes:
+      candidates: candidates per round.
+      attempts: logged attempts replayed per round; the last round uses the last entry.
+      ridge: grid of ridge penalties, chosen by leave-one-out error.
+      threads: CPU threads of the engine.
+    """
+
+    candidates: tuple[int, ...] = (128, 96, 96)
+    attempts: tuple[int, ...] = (2, 3, 5)
+    ridge: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+    threads: int = 2
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What logs say about one robot.
+
+    Attributes:
+      paths: parameter names.
+      samples: joint samples, (m, len(paths)).
+      replays: simulated attempts spent.
+    """
+
+    paths: tuple[str, ...]
+    samples: NDArray[np.float64]
+    replays: int
+
+    def values(self) -> dict[str, NDArray[np.float64]]:
+        """path -> (m,)."""
+        return {p: self.samples[:, j] for j, p in enumerate(self.paths)}
+
+
+def event_of(p: Parameter) -> str:
+    """The event whose threshold a parameter is, or ""."""
+    for b in p.binds:
+        if b.target.startswith("event:"):
+            return b.target.removeprefix("event:").removesuffix(".threshold")
+    return ""
+
+
+def pick(attempts: Attempts, task: Task, k: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """k attempts of as many different outcomes as there are, the most informative (furthest) first within each."""
+    judged = attempts.judge(task)
+    groups: dict[str, list[int]] = {}
+    for i in np.argsort([-j.progress for j in judged], kind="stable"):
+        groups.setdefault(judged[i].group, []).append(int(i))
+    order: list[int] = []
+    while len(order) < min(k, len(judged)):
+        for members in groups.values():
+            if members:
+                order.append(members.pop(0))
+    return np.array(order[:k])
+
+
+def fit_robot(task: Task, logged: Attempts, config: ReplayConfig, *, seed: int, start: Fitted | None = None) -> Fitted:
+    """Joint samples of a robot's parameters given its logged attempts.
+
+    Args:
+      task: gives scene, summaries, start states.
+      logged: the robot's attempts, signals (n, T, size) and events.
+      config: budget.
+      seed: of everything random.
+      start: an earlier fit: the first round is drawn from it (widened) instead of the prior.
+    """
+    rng = np.random.default_rng(seed)
+    scene = task.scene
+    seen = set(task.observed(logged.signals, scene.nominal(2), rng))
+    swept = [p for p in scene.parameters if p.path not in seen and not event_of(p)]
+    order = pick(logged, task, max(config.attempts), rng)
+    m = config.candidates[0]
+    units = np.column_stack([_strata(rng, m) for _ in swept])
+    if start is not None:
+        own = np.column_stack([p.to_unit(start.values()[p.path]) for p in swept])
+        units = _reflect(own[rng.integers(len(own), size=m)] + 0.04 * rng.standard_normal((m, len(swept))))
+    replays = 0
+    for round_, (m, k) in enumerate(zip(config.candidates, config.attempts, strict=True)):
+        values = {p.path: p.from_unit(units[:, j]) for j, p in enumerate(swept)}
+        values |= task.observed(logged.signals, scene.nominal(m) | values, rng)
+        real, sim, apart, traces = _replay(task, logged, order[:k], values, m, config.threads, rng)
+        replays += m * k
+        fit = _regress(units, sim, real, config.ridge, apart)
+        if round_ < len(config.candidates) - 1:
+            units = _propose(rng, fit, units, config.candidates[round_ + 1])
+    post, picked = _posterior(rng, fit, units, 4 * m, 1.15)
+    out = {p.path: p.from_unit(post[:, j]) for j, p in enumerate(swept)}
+    for p in scene.parameters:
+        event = event_of(p)
+        if event:
+            out[p.path] = _threshold(
+                p, traces[event], logged, order[: config.attempts[-1]], event, task.horizon_s, picked, rng
+            )
+    out |= task.observed(logged.signals, scene.nominal(len(picked)) | out, rng)
+    paths = tuple(p.path for p in scene.parameters if p.path in out)
+    return Fitted(paths, np.column_stack([out[p] for p in paths]), replays)
+
+
+def _replay(
+    task: Task, logged: Attempts, order: NDArray[np.int64], values: Mapping[str, NDArray[np.float64]], m: int,
+    threads: int, rng: np.random.Generator,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], dict[str, list[NDArray[np.float64]]]]:  # fmt: skip
+    """Summaries of the real attempts (s,), of the replays (m, s), how far apart their courses are (m,), and traces of watched events."""
+    world = World(task, m, threads=threads)
+    names = [s.name for s in task.embodiment.actions]
+    real_means, sim_means, real_apart, sim_apart = [], [], [], []
+    traces: dict[str, list[NDArray[np.float64]]] = {r.name: [] for r in task.event_rules}
+    for i in order:
+        one = {k: x[i : i + 1] for k, x in logged.signals.items()}
+        actions = np.concatenate([one[a] for a in names], axis=-1)
+        tiled = {k: np.repeat(x, m, axis=0) for k, x in one.items()}
+        starts = task.seen_starts(tiled, values)
+        acted = np.repeat(actions, m, axis=0)
+        replay = world.replay(values, acted, starts, seeds=rng.integers(2**62, size=m).tolist())
+        a, b = task.summaries(one, actions)
+        c, d = task.summaries(replay.signals, acted)
+        real_means.append(a[0])
+        real_apart.append(b[0])
+        sim_means.append(c)
+        sim_apart.append(d)
+        for name in traces:
+            traces[name].append(np.maximum.accumulate(world.traces[name], axis=1))
+    real = np.concatenate([np.mean(real_means, axis=0), *real_apart])
+    sim = np.concatenate([np.mean(sim_means, axis=0), *sim_apart], axis=1)
+    apart = np.sqrt(np.mean((np.concatenate(sim_apart, axis=1) - np.concatenate(real_apart)) ** 2, axis=1))
+    return real, sim, apart, traces
+
+
+@dataclass(frozen=True)
+class _Fit:
+    at: NDArray[np.float64]
+    residuals: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    explained: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+
+
+def _regress(
+    units: NDArray[np.float64], sim: NDArray[np.float64], real: NDArray[np.float64], penalties: Sequence[float],
+    apart: NDArray[np.float64],
+) -> _Fit:  # fmt: skip
+    """Candidates on summaries: the prediction at the real summaries and leave-one-out residuals.
+
+    Candidates whose replays took another course (``apart``) count little: what a held box shows of its mass, a dropped one
+    does not.
+    """
+    m = len(units)
+    course = np.exp(-0.5 * (apart / max(float(np.quantile(apart, 0.2)), 1.0)) ** 2) + 1e-9
+    weights = course / course.sum()
+    scale = sim.std(axis=0)
+    use = scale > 1e-9
+    mean = sim[:, use].mean(axis=0)
+    x = (sim[:, use] - mean) / scale[use]
+    at = np.clip((real[use] - mean) / scale[use], -4, 4)
+    predictions, residuals = np.empty(units.shape[1]), np.empty(units.shape)
+    for again in (False, True):
+        w = np.sqrt(weights * m)[:, None]
+        xm = weights @ x
+        u, s, vt = np.linalg.svd((x - xm) * w, full_matrices=False)
+        for j in range(units.shape[1]):
+            ym = weights @ units[:, j]
+            y = (units[:, j] - ym) * w[:, 0]
+            best = np.inf
+            for penalty in penalties:
+                shrink = s**2 / (s**2 + penalty * m)
+                hat = (u**2 * shrink).sum(axis=1) + weights
+                e = (y - u @ (shrink * (u.T @ y))) / np.maximum(1 - hat, 0.05)
+                error = float((e**2).sum())
+                if error < best:
+                    best = error
+                    coefficients = vt.T @ ((shrink / np.maximum(s, 1e-12)) * (u.T @ y))
+                    predictions[j] = ym + (at - xm) @ coefficients
+                    residuals[:, j] = e / w[:, 0]
+        if not again:
+            spread = np.sqrt(weights @ residuals**2) + 1e-3
+            distance = np.sqrt(np.mean(np.clip((units - residuals - predictions) / (4 * spread), -3, 3) ** 2, axis=1))
+            near = np.exp(-0.5 * (distance / max(float(np.quantile(distance, 0.3)), 0.5)) ** 2) + 1e-9
+            weights = course * near / (course * near).sum()
+    variance = weights @ (units - weights @ units) ** 2
+    explained = 1 - (weights @ residuals**2) / np.maximum(variance, 1e-12)
+    return _Fit(predictions, residuals, weights, explained)
+
+
+def _posterior(
+    rng: np.random.Generator, fit: _Fit, units: NDArray[np.float64], n: int, widen: float
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """n draws: prediction plus residuals; where the summaries explain nothing, the candidates that took the right course."""
+    picked = rng.choice(len(units), size=n, p=fit.weights)
+    out = fit.at + widen * fit.residuals[picked]
+    own = units[picked]
+    outside = (out < 0) | (out > 1) | (fit.explained < 0.2)
+    return np.where(outside, own, out), picked
+
+
+def _propose(rng: np.random.Generator, fit: _Fit, units: NDArray[np.float64], m: int) -> NDArray[np.float64]:
+    """Candidates of the next round: the posterior so far, widened."""
+    out, _ = _posterior(rng, fit, units, m, 1.8)
+    jitter = np.where(fit.explained < 0.2, 0.06, 0.003)
+    return _reflect(out + jitter * rng.standard_normal(out.shape))
+
+
+def _reflect(u: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values folded back into [0, 1]."""
+    return np.clip(np.abs(np.where(u > 1, 2 - u, u)), 0, 1)
+
+
+def _threshold(
+    p: Parameter, traces: list[NDArray[np.float64]], logged: Attempts, order: NDArray[np.int64], event: str,
+    horizon_s: float, picked: NDArray[np.int64], rng: np.random.Generator,
+) -> NDArray[np.float64]:  # fmt: skip
+    """Samples of an event's threshold: what the replay felt when the event came, else something above every peak."""
+    below, crossed = np.full(len(picked), p.low), []
+    for trace, i in zip(traces, order, strict=True):
+        times = [t for t, name in logged.events[i] if name == event]
+        steps = trace.shape[1]
+        if times:
+            k = min(max(round(times[0] / horizon_s * steps) - 1, 0), steps - 1)
+            crossed.append(trace[picked, k])
+        else:
+            below = np.maximum(below, trace[picked, -1])
+    if crossed:
+        centre = np.median(np.stack(crossed), axis=0)
+        return np.clip(centre * np.exp(0.015 * rng.standard_normal(len(picked))), p.low, p.high)
+    low = p.to_unit(np.clip(below, p.low, p.high))
+    return p.from_unit(low + (1 - low) * rng.random(len(picked)))
+
+
+def _strata(rng: np.random.Generator, m: int) -> NDArray[np.float64]:
+    """m uniform draws, one per stratum, shuffled."""
+    return (rng.permutation(m) + rng.random(m)) / m

@@ -1,0 +1,320 @@
+"""``slide-puck-v1``: push a puck so that it slides to rest on a mark beyond the arm's reach.
+
+In: the Flyarm with its fingers spread, a puck of unknown friction and mass on a smooth table, a tracker that sees puck and
+mark with the same bias. Out: the task with its scene, judgement, informed expert, scripted baselines and policy features.
+Once the puck has left the fingers nothing can be corrected: the release speed must be right, friction decides which one
+is, and servo gain and command delay decide whether the hand has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flyball.base import SignalSpec
+from flyball.engines.engine import Reduce
+from flyball.robots import Observation
+from flyball.robots.zoo import flyarm
+from flyball.scenes import Bind, Parameter, Scene
+from flyball.tasks.task import Controller, Derived, EventRule, Judgement, Values
+
+RADIUS, HEIGHT = 0.075, 0.04
+"""Of the puck [m]."""
+MODEL = f"""<mujoco model="slide-puck"><compiler angle="radian"/>
+<option timestep=".002" integrator="implicitfast" cone="elliptic" impratio="10" iterations="30" tolerance="1e-9"/>
+{flyarm.DEFAULTS}
+<worldbody>
+ <geom name="table" type="plane" size="2 2 .1" contype="1" conaffinity="0" solref=".004 1" friction="1"/>
+ {flyarm.ARM}
+ <body name="puck" pos=".45 -.15 {HEIGHT / 2}"><freejoint name="puck"/>
+  <geom name="rim" type="cylinder" size="{RADIUS} .015" mass=".3" contype="1" conaffinity="0" priority="1"
+   friction=".1 .005 .0001" solref=".02 1"/>
+  {
+    "".join(
+        f'<geom name="foot_{k}" type="sphere" size=".005" mass="0" contype="0" conaffinity="1" priority="1" condim="3" '
+        f'pos="{0.05 * np.cos(a):.5f} {0.05 * np.sin(a):.5f} {0.005 - HEIGHT / 2}" friction=".05 .005 .0001" '
+        f'solref=".004 1"/>'
+        for k, a in enumerate(np.array([0, 2, 4]) * np.pi / 3)
+    )
+}</body>
+ <body name="mark"><inertial pos="0 0 0" mass=".01" diaginertia="1e-5 1e-5 1e-5"/>
+  <joint name="mark_x" type="slide" axis="1 0 0"/><joint name="mark_y" type="slide" axis="0 1 0"/>
+  <geom type="cylinder" size=".035 .0005" contype="0" conaffinity="0" mass="0"/></body>
+</worldbody>
+<equality>{flyarm.EQUALITY}</equality><tendon>{flyarm.TENDON}</tendon>
+<actuator>{flyarm.ACTUATORS}</actuator><sensor>{flyarm.SENSORS}</sensor>
+</mujoco>"""
+
+_SERVOS = ("yaw", "shoulder", "elbow", "pitch", "roll")
+PARAMETERS = (
+    Parameter(
+        "object.friction", "", 0.05, 0.02, 0.1, "log", "robot",
+        tuple(Bind(f"geom:foot_{k}.friction") for k in range(3)), "sliding friction between puck and table",
+    ),
+    Parameter("object.mass", "kg", 0.3, 0.1, 0.8, "log", "robot", (Bind("body:puck.mass"),), "mass of the puck"),
+    Parameter(
+        "arm.gain_scale", "", 1.0, 0.5, 1.4, "log", "robot",
+        tuple(Bind(f"actuator:{a}.gain", "scale") for a in _SERVOS), "real over nominal servo stiffness",
+    ),
+    Parameter("arm.delay_s", "s", 0.02, 0.0, 0.08, "linear", "robot", (Bind("command.delay"),), "command to motor"),
+    Parameter(
+        "tracker.noise_m", "m", 0.001, 0.0, 0.003, "linear", "robot",
+        (*(Bind("sensor:object.pose.noise", index=i) for i in range(3)),
+         *(Bind("sensor:mark.position.noise", index=i) for i in range(2))), "standard deviation of tracked positions",
+    ),
+    *(
+        Parameter(
+            f"tracker.bias_m.{axis}", "m", 0.0, -0.006, 0.006, "linear", "robot",
+            (Bind("sensor:object.pose.bias", index=i), Bind("sensor:mark.position.bias", index=i)),
+            f"constant error of the tracked {axis}",
+        )
+        for i, axis in enumerate("xy")
+    ),
+    Parameter("start.x", "m", 0.45, 0.40, 0.48, "linear", "robot", (Bind("start:puck"),), "where pucks are put, mean x"),
+    Parameter("start.y", "m", -0.15, -0.17, -0.10, "linear", "robot", (Bind("start:puck"),), "where pucks are put, mean y"),
+    Parameter("mark.x", "m", 0.45, 0.35, 0.55, "linear", "robot", (Bind("start:mark_x"),), "where marks are, mean x"),
+    Parameter("mark.y", "m", 0.47, 0.42, 0.54, "linear", "robot", (Bind("start:mark_y"),), "where marks are, mean y"),
+)  # fmt: skip
+SCATTER = {"start.x": 0.015, "start.y": 0.01, "mark.x": 0.03, "mark.y": 0.02}
+"""Half width of the scatter around their means from attempt to attempt [m]."""
+
+HOME = np.array([0.45, -0.285, 0.03, -np.pi / 2])
+"""Where the hand waits, fingers spread across the push: x, y, z [m], yaw [rad]."""
+TOLERANCE = 0.035
+"""How far from the mark the puck may rest [m]."""
+MOVED, REST_SPEED = 0.05, 0.04
+"""A puck that went less far [m] was missed; one that is slower [m/s] rests."""
+CREEP, ACCELERATION, RISE_FROM = 0.15, 2.5, -0.2
+"""Speed of the first touch [m/s], acceleration of the push [m/s^2] and where along y it begins [m]."""
+EASE = 0.97
+SMOOTH = 5.0
+TOUCH = 0.085
+"""Puck ahead of the hand by less than this touches the fingers [m]."""
+INERTIA_S2 = 0.0012
+"""Inertia over stiffness of the yaw servo [s^2]: what an acceleration adds to its lag."""
+LET_GO, STOP_AT = 0.0, 0.06
+"""Where along y the hand brakes, and where it waits afterwards [m]."""
+SPREAD = -6.0
+"""Grip command that keeps the fingers spread [N]."""
+
+TOLD = ("object.friction", "arm.gain_scale", "arm.delay_s", "tracker.bias_m.x", "tracker.bias_m.y")
+BODY = replace(
+    flyarm.FLYARM,
+    name="flyarm-5-mark",
+    observations=(
+        *flyarm.FLYARM.observations,
+        SignalSpec("mark.position", (2,), unit="m", rate_hz=flyarm.CONTROL_HZ, frame="base"),
+    ),
+)
+"""The Flyarm in a cell whose tracker also sees a mark."""
+
+
+class SlidePuck:
+    """The task; see the module's text and ``flyball.tasks.Task``."""
+
+    name = "slide-puck-v1"
+    instruction = "slide the puck onto the mark"
+    embodiment = BODY
+    scene = Scene("slide-puck", MODEL, PARAMETERS, assumptions={"timestep": 0.002, "cone": "elliptic"})
+    horizon_s = 2.8
+    control_hz = flyarm.CONTROL_HZ
+    groups = ("short", "long", "wide", "missed")
+    conditioning = TOLD
+    derived = (Derived("stopping_distance", "m", lambda v: 0.5**2 / (2 * flyarm.GRAVITY * v["object.friction"])),)
+    reads: Mapping[str, Reduce] = {
+        **{f"joint:{j}.{f}": "last" for j in _SERVOS for f in ("position", "velocity")},
+        **{f"joint:{j}.position": "last" for j in ("left", "right", "puck", "mark_x", "mark_y")},
+        "sensor:pad_left": "mean",
+        "sensor:pad_right": "mean",
+    }
+    noise: Mapping[str, tuple[float, ...]] = {
+        "joint.position": (3e-4,) * 5,
+        "joint.velocity": (5e-3,) * 5,
+        "gripper.width": (1e-4,),
+        "gripper.force": (0.2,),
+        "object.pose": (1e-3, 1e-3, 1e-3, 5e-3),
+        "mark.position": (1e-3, 1e-3),
+    }
+    event_rules: tuple[EventRule, ...] = ()
+
+    # the cell ---------------------------------------------------------------------------------------------
+
+    def sense(self, raw: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+        """Encoders, gripper width, pad force, tracked puck and mark."""
+        puck = raw["joint:puck.position"]
+        w, x, y, z = (puck[:, 3 + i] for i in range(4))
+        yaw = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+        return {
+            "joint.position": np.concatenate([raw[f"joint:{j}.position"] for j in _SERVOS], axis=1),
+            "joint.velocity": np.concatenate([raw[f"joint:{j}.velocity"] for j in _SERVOS], axis=1),
+            "gripper.width": raw["joint:left.position"] + raw["joint:right.position"],
+            "gripper.force": (raw["sensor:pad_left"] + raw["sensor:pad_right"]) / 2,
+            "object.pose": np.concatenate([puck[:, :3], yaw[:, None]], axis=1),
+            "mark.position": np.concatenate([raw["joint:mark_x.position"], raw["joint:mark_y.position"]], axis=1),
+        }
+
+    def control(self, actions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Joint targets and grip force are the actuators' own inputs."""
+        return actions
+
+    def rest_action(self, values: Values) -> NDArray[np.float64]:
+        """Waiting at home, fingers spread."""
+        q = flyarm.inverse(HOME)
+        command = q + flyarm.gravity_torque(q, 0.0) / flyarm.KP
+        return np.tile(np.append(command, SPREAD), (len(values["object.mass"]), 1))
+
+    def starts(self, values: Values, rng: Sequence[np.random.Generator]) -> dict[str, NDArray[np.float64]]:
+        """The arm at rest under its own weight; puck and mark scattered around where they are put."""
+        n = len(rng)
+        draw = np.stack([r.uniform(-1, 1, 4) for r in rng])
+        at = np.stack([values[p] + draw[:, i] * half for i, (p, half) in enumerate(SCATTER.items())], axis=1)
+        command, q = self.rest_action(values)[:, :5], np.tile(flyarm.inverse(HOME), (n, 1))
+        for _ in range(6):  # where the servos' sag and the weight balance
+            q = command - flyarm.gravity_torque(q, 0.0) / (flyarm.KP * values["arm.gain_scale"][:, None])
+        out = {j: q[:, i : i + 1] for i, j in enumerate(_SERVOS)}
+        wide = np.full((n, 1), flyarm.OPEN_WIDTH / 2)
+        return out | {"left": wide, "right": wide} | _place(at)
+
+    def seen_starts(self, signals: Mapping[str, NDArray[np.float64]], values: Values) -> dict[str, NDArray[np.float64]]:
+        """Start of a logged attempt: puck and mark as first seen, corrected by the tracker's bias; see the protocol."""
+        n = len(signals["object.pose"])
+        bias = np.stack([values["tracker.bias_m.x"], values["tracker.bias_m.y"]], axis=1)
+        puck = signals["object.pose"][:, :STILL, :2].mean(axis=1) - bias
+        mark = signals["mark.position"].mean(axis=1) - bias
+        rest = self.starts(values, [np.random.Generator(np.random.Philox(key=0))] * n)
+        return rest | _place(np.concatenate([puck, mark], axis=1))
+
+    # judgement --------------------------------------------------------------------------------------------
+
+    def judge(self, signals: Mapping[str, NDArray[np.float64]], events: Sequence[str]) -> Judgement:
+        """Where the puck rests relative to the mark, as the tracker saw both: its bias cancels."""
+        puck, mark = signals["object.pose"][:, :2], signals["mark.position"].mean(axis=0)
+        first, before, last = puck[:3].mean(axis=0), puck[-10:-5].mean(axis=0), puck[-5:].mean(axis=0)
+        way = mark - first
+        length = float(np.hypot(*way))
+        error = last - mark
+        miss = float(np.hypot(*error))
+        along, across = float(error @ way) / length, float(way[0] * error[1] - way[1] * error[0]) / length
+        progress = float(np.clip(1 - miss / length, 0, 1))
+        rests = np.hypot(*(last - before)) * self.control_hz / 5 < REST_SPEED
+        if miss <= TOLERANCE and rests:
+            return Judgement("success", "", 1.0)
+        if np.hypot(*(last - first)) < MOVED:
+            return Judgement("failure", "missed", progress / 2)
+        if abs(across) > max(abs(along), TOLERANCE / 2):
+            return Judgement("failure", "wide", progress)
+        return Judgement("failure", "short" if along < 0 else "long", progress)
+
+    # realities --------------------------------------------------------------------------------------------
+
+    def draw_reality(self, rng: np.random.Generator, n: int) -> dict[str, NDArray[np.float64]]:
+        """Pucks from slick to dull; about half the cells put puck and mark oddly."""
+        out = {"object.friction": np.exp(rng.uniform(np.log(0.03), np.log(0.075), n))}
+        out["object.mass"] = np.exp(rng.uniform(np.log(0.15), np.log(0.6), n))
+        out["arm.gain_scale"] = rng.uniform(0.6, 1.2, n)
+        out["arm.delay_s"] = rng.uniform(0.0, 0.06, n)
+        out["tracker.noise_m"] = rng.uniform(0.0005, 0.002, n)
+        for a in "xy":
+            out[f"tracker.bias_m.{a}"] = rng.uniform(-0.004, 0.004, n)
+        odd = rng.random(n) < 0.5
+        for path, low, high in (("start.x", 0.42, 0.47), ("start.y", -0.16, -0.12), ("mark.x", 0.38, 0.52), ("mark.y", 0.43, 0.52)):
+            out[path] = np.where(odd, rng.uniform(low, high, n), self.scene.parameter(path).nominal)
+        return out
+
+    # control ----------------------------------------------------------------------------------------------
+
+    def told(self, values: Values) -> NDArray[np.float64]:
+        """What somebody who knows the parameters would tell a policy, (n, len(conditioning))."""
+        return np.stack([np.asarray(values[p], float) for p in TOLD], axis=1)
+
+    def tell(self, samples: Values) -> NDArray[np.float64]:
+        """What joint posterior samples (m,) tell a policy: the friction most likely within tolerance, else means."""
+        friction = samples["object.friction"]
+        grid = np.exp(np.linspace(np.log(friction.min()), np.log(friction.max()), 200))[:, None]
+        off = np.log(grid / friction) / 0.06  # 6 % is what the tolerance forgives
+        best = grid[np.argmax(np.exp(-(off**2)).mean(axis=1)), 0]
+        return np.array([best, *(float(np.mean(samples[p])) for p in TOLD[1:])])
+
+    def expert(self, told: NDArray[np.float64]) -> Controller:
+        """Behind the puck, along the line to the mark at the speed from which it slides there, then let go."""
+        return lambda obs: act(obs, told)
+
+    def baselines(self) -> Mapping[str, Callable[[int], Controller]]:
+        """``fixed-push-F``: pushes as if friction were F everywhere (a grid), all else nominal."""
+        nominal = self.told(self.scene.nominal(1))
+
+        def fixed(friction: float, n: int) -> Controller:
+            told = np.repeat(nominal, n, axis=0)
+            told[:, 0] = friction
+            return self.expert(told)
+
+        return {
+            f"fixed-push-{f:.3f}": lambda n, f=f: fixed(f, n)  # type: ignore[misc]
+            for f in np.exp(np.linspace(np.log(0.03), np.log(0.075), 10))
+        }
+
+
+def act(obs: Observation, told: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The pushing law, without memory.
+
+    A puck that is let go at speed v slides v^2 / (2 mu g). The hand follows exactly that speed for the way that is left, so
+    that it does not matter where along the push the puck leaves the fingers.
+
+    Args:
+      obs: batched observation.
+      told: (n, len(TOLD)).
+
+    Returns:
+      Actions (n, 6).
+    """
+    friction, gain, delay = (told[:, i] for i in range(3))
+    q, qd = obs["joint.position"], obs["joint.velocity"]
+    hand = flyarm.forward(q)
+    rate = (flyarm.forward(q + 1e-4 * qd) - hand)[:, :4] * 1e4
+    later = (delay + 0.5 / flyarm.CONTROL_HZ)[:, None]  # when this action is half done
+    pose = hand[:, :4] + rate * later
+    puck, mark = obs["object.pose"][:, :2] - told[:, 3:5], obs["mark.position"] - told[:, 3:5]
+    way = mark - puck
+    left = np.maximum(np.hypot(way[:, 0], way[:, 1]), 1e-6)
+    u = way / left[:, None]
+    touching = ((puck - hand[:, :2]) * u).sum(axis=1) < TOUCH
+    moved = np.where(touching, (rate[:, :2] * u).sum(axis=1) * later[:, 0], 0.0)
+    gap = puck + moved[:, None] * u - pose[:, :2]
+    slide = EASE * np.sqrt(2 * friction * flyarm.GRAVITY * np.maximum(left - moved, 1e-3))
+    rise = np.sqrt(CREEP**2 + 2 * ACCELERATION * np.clip(pose[:, 1] - RISE_FROM, 0, None))
+    speed = (slide**-SMOOTH + rise**-SMOOTH) ** (-1 / SMOOTH)
+    toward = (speed / slide) ** SMOOTH
+    slope = -toward * friction * flyarm.GRAVITY * (speed / slide) ** 2
+    slope += np.where(pose[:, 1] > RISE_FROM, (1 - toward) * ACCELERATION * (speed / rise) ** 2, 0.0)
+    across = u[:, 0] * gap[:, 1] - u[:, 1] * gap[:, 0]
+    turn = np.arctan2(u[:, 1], u[:, 0]) - np.pi - pose[:, 3]
+    turn = (turn + np.pi) % (2 * np.pi) - np.pi
+    done = pose[:, 1] > LET_GO
+    v = speed[:, None] * u + (5.0 * across)[:, None] * np.stack([-u[:, 1], u[:, 0]], axis=1)
+    v[done] = np.stack([np.zeros(len(q)), np.clip(4.0 * (STOP_AT - pose[:, 1]), -0.2, 0.2)], axis=1)[done]
+    turn[done] = slope[done] = 0.0
+    wanted = np.concatenate([v, 5.0 * (HOME[2] - pose[:, 2:3]), np.clip(5.0 * turn, -1.0, 1.0)[:, None]], axis=1)
+    push = slope[:, None] * u
+    q0, q1, q2 = (flyarm.inverse(pose + wanted * e) for e in (0.0, 0.01, 0.02))
+    bend = np.concatenate([push, np.zeros((len(q), 2))], axis=1)
+    accelerate = (q0 - 2 * q1 + q2) / 0.01**2 + (flyarm.inverse(pose + 0.01 * bend) - q0) / 0.01
+    joints = q0 + flyarm.SERVO_S * (4 * q1 - 3 * q0 - q2) / 0.02 + (INERTIA_S2 / gain)[:, None] * accelerate
+    joints += (flyarm.inverse(pose + bend * later**2 / 2) - q0) + flyarm.gravity_torque(q, 0.0) / (flyarm.KP * gain[:, None])
+    return np.concatenate([joints, np.full((len(q), 1), SPREAD)], axis=1)
+
+
+STILL = 3
+"""Samples at the start of an attempt in which nothing touches the puck yet."""
+
+
+def _place(at: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Puck and mark at x, y, mark x, mark y [m], (n, 4)."""
+    n = len(at)
+    puck = np.concatenate([at[:, :2], np.tile([HEIGHT / 2, 1.0, 0.0, 0.0, 0.0], (n, 1))], axis=1)
+    return {"puck": puck, "mark_x": at[:, 2:3], "mark_y": at[:, 3:4]}
+
+
+SLIDE_PUCK = SlidePuck()
