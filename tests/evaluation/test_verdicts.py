@@ -128,6 +128,18 @@ def test_canary_error_rates_hold_and_are_stated_exactly(good: float, bad: float,
         assert abs(share / runs - exact) <= 3.5 * np.sqrt(max(exact * (1 - exact), 1e-4) / runs)
 
 
+def test_a_plan_for_few_trials_keeps_its_error_rates_or_is_refused() -> None:
+    kept = []
+    for n_max in range(1, 41):
+        try:
+            stated = CanaryVerdict(0.9, 0.5, n_max=n_max).error_rates
+        except InputError:
+            continue
+        kept.append(n_max)
+        assert stated["abort_good"] <= 0.05 and stated["promote_bad"] <= 0.05
+    assert kept and 10 <= kept[0] <= 20  # a test with a fixed number of trials needs 14 here
+
+
 def test_canary_is_monotone_better_releases_pass_more_often() -> None:
     rng = np.random.default_rng(10)
     passed = [
