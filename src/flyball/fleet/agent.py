@@ -84,6 +84,7 @@ class Agent:
         self.updater = ReleaseUpdater(home, self.hub.url, name, robot.embodiment)
         self.refused: dict[str, str] = {}
         self._incidents = make_folder(home / "incidents")
+        self._told: set[str] = set()  # incidents written since the start
         self._order = self._kept_order()
         self._loaded: tuple[str, Release, Policy] | None = None  # order id, release, policy
         self._retry: dict[str, tuple[float, float]] = {}  # what -> (not before [s], pause [s])
@@ -252,6 +253,9 @@ class Agent:
         """Keep an incident until the hub has it. The same incident twice is one."""
         incident = {"kind": kind, "robot": self.name, **facts}
         id_ = digest_of(incident)
+        if id_ in self._told:
+            return
+        self._told.add(id_)
         write_json(self._incidents / f"{id_}.json", {**incident, "id": id_})
         print(f"flyball agent {self.name}: {kind}: {facts.get('reason', '')}", file=sys.stderr, flush=True)
 

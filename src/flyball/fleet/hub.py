@@ -115,7 +115,10 @@ class Hub:
         """
         now = self.clock_ns()
         taken = []
-        for incident in status.pop("incidents", []):
+        incidents = status.pop("incidents", [])
+        if not isinstance(incidents, list):
+            raise InputError("incidents are a list", where=robot)
+        for incident in incidents:
             id_ = str(incident.get("id", "")) if isinstance(incident, dict) else ""
             if not _DIGEST.fullmatch(id_) or id_ != digest_of({k: v for k, v in incident.items() if k != "id"}):
                 raise InputError("an incident whose id is not its digest", where=robot)
