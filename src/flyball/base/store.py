@@ -66,6 +66,7 @@ class Store:
         with _foreign(self.root):
             self._temporary.mkdir(parents=True, exist_ok=True)
             self._sweep()
+        with _foreign(self.db):
             self._create()
 
     # ---- blobs

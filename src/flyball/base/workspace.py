@@ -15,7 +15,7 @@ from typing import Any
 
 from flyball.base.durable import write_durably
 from flyball.base.errors import InputError, Missing
-from flyball.base.store import Store
+from flyball.base.store import Store, locked
 
 _SETTINGS = b"# A Flyball workspace: logs dropped into inbox/ ingest themselves.\nlayout = 1\n"
 
@@ -52,7 +52,9 @@ class Workspace:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if not settings.exists():
-                write_durably(settings, _SETTINGS)
+                with locked(self.path / ".create.lock"):
+                    if not settings.exists():
+                        write_durably(settings, _SETTINGS)
             for folder in (self.inbox, self.quarantine, self.reports, self.tuf):
                 folder.mkdir(exist_ok=True)
         except OSError as err:

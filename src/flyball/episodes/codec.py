@@ -8,6 +8,7 @@ and aligned to 8 bytes. No pickle; nothing in the bytes is executed or trusted.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, get_args
 
 import numpy as np
@@ -24,10 +25,13 @@ def encode(episode: Episode) -> bytes:
     """The episode as bytes.
 
     Raises:
-      InputError: a signal contradicts its specification, time runs backwards, or a label is not JSON.
+      InputError: a signal contradicts its specification, time runs backwards, the seed exceeds 63 bits, or a label
+        is not JSON.
     """
     header: dict[str, Any] = {name: getattr(episode, name) for name in _TEXTS}
     header["seed"] = int(episode.seed)
+    if not -1 <= header["seed"] < 2**63:
+        raise InputError(f"seed {episode.seed}", where="episode", allowed="-1 to 2^63 - 1")
     header["labels"] = dict(episode.labels)
     header["events"] = [[int(e.t_ns), e.name, e.text] for e in episode.events]
     header["signals"] = []
@@ -65,9 +69,9 @@ def decode(blob: bytes, *, where: str = "episode") -> Episode:
         header = json.loads(blob[12:at])
         signals: dict[str, Timed] = {}
         for s in header["signals"]:
+            if not re.fullmatch(r"[<|][biuf][1-8]", s["dtype"]):
+                raise ValueError(f"dtype {s['dtype']!r}")
             spec, n, dtype = SignalSpec.from_json(s["spec"]), int(s["n"]), np.dtype(s["dtype"])
-            if dtype.kind not in "biuf":
-                raise ValueError(f"dtype {dtype}")
             at += -at % 8
             t_ns = np.frombuffer(blob, "<i8", n, at)
             at += t_ns.nbytes + (-t_ns.nbytes % 8)
@@ -81,11 +85,11 @@ def decode(blob: bytes, *, where: str = "episode") -> Episode:
         return Episode(
             **{name: str(header[name]) for name in _TEXTS},  # type: ignore[arg-type]
             seed=int(header["seed"]),
-            labels=header["labels"],
+            labels=dict(header["labels"]),
             events=tuple(Event(int(t), str(name), str(text)) for t, name, text in header["events"]),
             signals=signals,
         )
-    except (ValueError, KeyError, TypeError) as err:
+    except (ValueError, KeyError, TypeError, OverflowError) as err:
         raise Damaged(f"not a sound episode ({err})", where=where) from err
 
 
@@ -96,7 +100,7 @@ def _checked(name: str, signal: Timed) -> tuple[NDArray[np.int64], NDArray[Any]]
         raise InputError(f"values of shape {values.shape}", where=f"signal {name}", allowed=str(want))
     if values.dtype.kind not in "biuf":
         raise InputError(f"values of type {values.dtype}", where=f"signal {name}", allowed="numbers and booleans")
-    if t_ns.dtype.kind not in "iu" or (np.diff(t_ns) < 0).any():
+    if t_ns.dtype.kind not in "iu" or (t_ns[1:] < t_ns[:-1]).any():
         raise InputError("time stamps must be integers [ns] that never decrease", where=f"signal {name}")
     little = values.dtype.newbyteorder("<")
     return np.ascontiguousarray(t_ns, dtype="<i8"), np.ascontiguousarray(values, dtype=little)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from flyball.base import FlyballError, InputError, Missing
+from flyball.base import Damaged, FlyballError, InputError, Missing
 from flyball.base.durable import move_durably, remove_durably, write_durably
 from flyball.base.workspace import Workspace
 from flyball.episodes import codec
@@ -77,6 +77,28 @@ def ingest(
     return IngestReport(tuple(tally.added), known, tuple(tally.quarantined), tuple(tally.unjudged))
 
 
+def rejudge(catalogue: Catalogue, judge: Judge, where: str = "", *, reason: str) -> tuple[tuple[str, str], ...]:
+    """Judge episodes that are there already anew, for example after a task has changed.
+
+    Args:
+      catalogue: where they are.
+      judge: decides outcome and group; the labels it adds are not kept, an episode's bytes never change.
+      where: which, see ``Catalogue.query``.
+      reason: kept in each episode's history.
+
+    Returns:
+      (episode digest, reason) where the judge failed; those keep their outcome.
+    """
+    failed = []
+    for row in catalogue.query(where):
+        episode, complaint = _judged(catalogue.load(row.digest), judge)
+        if complaint:
+            failed.append((row.digest, complaint))
+        else:
+            catalogue.set_outcome(row.digest, episode.outcome, episode.group, reason=reason)
+    return tuple(failed)
+
+
 @dataclass
 class _Tally:
     added: dict[str, None] = field(default_factory=dict)
@@ -98,8 +120,7 @@ def _ingest_file(workspace: Workspace, catalogue: Catalogue, path: Path, judge: 
     digests = _episodes_of(catalogue, log)
     if digests is None:
         try:
-            episode = replace(format_for(path).read(blob, path), log_digest=log)
-            episode, complaint = _judged(episode, judge)
+            episode, complaint = _judged(_read(path, blob, log), judge)
             encoded = codec.encode(episode)
         except InputError as err:
             tally.quarantined.append((str(path), err.line()))
@@ -163,13 +184,23 @@ def _register(
     return digest, True
 
 
+def _read(path: Path, blob: bytes, log: str) -> Episode:
+    try:
+        return replace(format_for(path).read(blob, path), log_digest=log)
+    except FlyballError:
+        raise
+    except Exception as err:  # formats are plug-ins: whatever one throws must not stop the files behind this one
+        raise Damaged(f"the reader failed: {type(err).__name__}: {err}", where=str(path)) from err
+
+
 def _judged(episode: Episode, judge: Judge | None) -> tuple[Episode, str]:
     if judge is None:
         return episode, ""
     try:
         outcome, group, labels = judge(episode)
-    except FlyballError as err:  # e.g. a signal that this log lacks; the recording itself is sound
-        return replace(episode, labels={**episode.labels, "unjudged": err.line()}), err.line()
+    except Exception as err:  # e.g. a signal that this log lacks; the recording is sound, and others wait behind it
+        reason = err.line() if isinstance(err, FlyballError) else f"the judge failed: {type(err).__name__}: {err}"
+        return replace(episode, labels={**episode.labels, "unjudged": reason}), reason
     return replace(episode, outcome=outcome, group=group, labels={**episode.labels, **labels}), ""
 
 
