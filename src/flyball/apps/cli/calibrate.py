@@ -1,0 +1,31 @@
+"""``flyball calibrate``: fit the scenes of recorded set-ups, with held-out errors before and after."""
+
+from __future__ import annotations
+
+import argparse
+
+from flyball.apps.cli.output import Output
+from flyball.apps.cli.progress import progress
+from flyball.base import InputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which set-up, and what decides randomness."""
+    parser.add_argument("--rig", metavar="NAME", help="only this set-up (default: every one with recordings)")
+    parser.add_argument("--seed", type=int, default=0, help="decides everything random (default: %(default)s)")
+
+
+def run(args: argparse.Namespace, out: Output) -> int:
+    """Calibrate; exit code 1 when a set-up's held-out error did not improve or nothing is identifiable."""
+    if args.seed < 0:
+        raise InputError(f"--seed {args.seed}", where="flyball calibrate", allowed="0 or more")
+    from flyball.base.workspace import Workspace
+
+    space = Workspace(args.workspace, create=False)
+    from flyball.calibration.recordings import calibrate_recordings
+
+    with progress() as display:
+        found = calibrate_recordings(space, rig=args.rig, seed=args.seed, progress=display)
+    lines = [line for c in found for line in (*c.lines(), "")]
+    out.result({"calibrations": [{"digest": c.digest, **c.to_json()} for c in found]}, lines[:-1])
+    return 0 if all(c.verdict == "improved" for c in found) else 1
