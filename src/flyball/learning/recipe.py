@@ -60,6 +60,7 @@ class Recipe(Protocol):
         seed: int,
         told: tuple[str, ...] = (),
         spec_hash: str = "",
+        history: int = 0,
         warm_start: Path | bytes | None = None,
         progress: Progress | None = None,
     ) -> TrainedPolicy:

@@ -8,6 +8,7 @@ fit the task and the body. Whatever is not finite is refused here; the superviso
 from __future__ import annotations
 
 import json
+from collections import deque
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -65,6 +66,7 @@ class LearnedPolicy:
         self._session, self._codec = session, codec
         self._sampled = any(i.name == "noise" for i in session.get_inputs())
         self._rng = np.random.default_rng(0) if seed_noise else None
+        self._past: deque[NDArray[np.float32]] = deque(maxlen=metadata["history"] + 1)
 
     @classmethod
     def load(
@@ -109,7 +111,7 @@ class LearnedPolicy:
             text = session.get_modelmeta().custom_metadata_map
             metadata: dict[str, Any] = {
                 **{k: str(text[k]) for k in ("producer", "method", "spec_hash")},
-                **{k: json.loads(text[k]) for k in ("features", "chunk", "code", "told")},
+                **{k: json.loads(text[k]) for k in ("features", "chunk", "code", "history", "told")},
             }
         except Exception as err:  # onnxruntime raises a kind of its own for every way a file can be wrong
             raise Damaged(f"no policy file ({type(err).__name__})", where=where) from err
@@ -120,6 +122,7 @@ class LearnedPolicy:
     def reset(self, instruction: str, seed: int) -> None:
         if self._rng is not None:
             self._rng = np.random.default_rng(seed)
+        self._past.clear()
 
     def act(self, observation: Observation) -> ActionChunk:
         """The next chunk.
@@ -132,7 +135,7 @@ class LearnedPolicy:
         many = observation if batched else {k: np.asarray(v)[None] for k, v in observation.items()}
         n = len(many[spec.name])
         told = np.broadcast_to(self.told, (n, self.told.shape[-1]))
-        features = np.asarray(self._codec.features(many, told), dtype=np.float32)
+        features = self._stacked(np.asarray(self._codec.features(many, told), dtype=np.float32))
         if features.shape != (n, self.metadata["features"]):
             raise InputError(
                 f"features have shape {features.shape}",
@@ -150,6 +153,14 @@ class LearnedPolicy:
         if not (np.isfinite(codes).all() and np.isfinite(actions).all()):
             raise InputError("the policy's answer is not finite", where="learned policy", allowed="finite actions")
         return ActionChunk(actions if batched else actions[0], 1.0 / self._codec.control_hz)
+
+    def _stacked(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Features of the last calls side by side, oldest first; the first since ``reset`` repeated before it."""
+        if not self._past or self._past[-1].shape != features.shape:  # a batch of another size is another attempt
+            self._past.extend([features] * (self.metadata["history"] + 1))
+        else:
+            self._past.append(features)
+        return np.concatenate(self._past, axis=1)
 
 
 def _check(metadata: dict[str, Any], codec: Codec, told: NDArray[np.float64], where: str) -> None:

@@ -36,7 +36,7 @@ class FlowConfig:
     """
 
     method: str = "flow"
-    steps: int = 2500
+    steps: int = 1500
     batch: int = 256
     width: int = 256
     depth: int = 3

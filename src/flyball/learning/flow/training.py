@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flyball.base import Damaged, InputError, digest_of
+from flyball.base import Damaged, InputError, Missing, digest_of
 from flyball.base.config import from_plain
 from flyball.learning.flow.config import FlowConfig
 from flyball.learning.flow.export import to_onnx
@@ -38,27 +38,34 @@ def train(
     seed: int,
     told: tuple[str, ...] = (),
     spec_hash: str = "",
+    history: int = 0,
     warm_start: Path | bytes | None = None,
     progress: Progress | None = None,
 ) -> TrainedPolicy:
     """Learn chunks of coded actions from features.
 
     Args:
-      features: what the policy sees, (N, f), roughly standardised; history is stacked features.
+      features: what the policy sees, (N, f), roughly standardised; with a history, of several calls side by side,
+        oldest first, the first call of an attempt repeated where there was none before.
       codes: what the demonstrator did next, (N, h, b), roughly standardised.
       config: every number of the method; None for the defaults.
       seed: decides initial weights, order of frames and noise.
       told: names of what the policy is told, ``Task.conditioning``; written into the file.
       spec_hash: of the embodiment; written into the file.
+      history: earlier calls whose features are stacked; written into the file, so that the policy does the same.
       warm_start: ``TrainedPolicy.state`` of an earlier policy, or a file of it.
       progress: told about every 50th step.
 
     Raises:
       InputError: shapes that do not fit together, values that are not finite, a warm start of another shape.
-      Damaged: a warm start that is no state.
+      Damaged: a warm start that is not a training state.
     """
     config = config or FlowConfig()
     f, c = _checked(features, codes)
+    if history < 0 or f.shape[1] % (history + 1):
+        raise InputError(
+            f"{f.shape[1]} features are not those of {history + 1} calls", where="history", allowed="0, 1, 2, ..."
+        )
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:
@@ -67,7 +74,9 @@ def train(
             network = ChunkNetwork(f.shape[1], (c.shape[1], c.shape[2]), config)
             network.set_statistics(f, c)
             if warm_start is not None:
-                network.take_over(_read_state(warm_start, network))
+                old = load_network(warm_start)
+                _check_shape(old, network)
+                network.take_over(old)
             loss = _fit(network, f, c, config, warm_start is not None, progress)
     finally:
         torch.set_num_threads(threads)
@@ -76,6 +85,7 @@ def train(
         "features": f.shape[1],
         "chunk": c.shape[1],
         "code": c.shape[2],
+        "history": history,
         "told": list(told),
         "spec_hash": spec_hash,
         "config": digest_of(config),
@@ -165,25 +175,34 @@ def _write_state(network: ChunkNetwork) -> bytes:
     return out.getvalue()
 
 
-def _read_state(source: Path | bytes, like: ChunkNetwork) -> ChunkNetwork:
-    """The network of an earlier training; it must have the shape of ``like``."""
-    where = "warm start" if isinstance(source, bytes) else str(source)
+def load_network(source: Path | bytes) -> ChunkNetwork:
+    """The network of an earlier training, from ``TrainedPolicy.state`` or a file of it.
+
+    Raises:
+      Damaged: not a training state.
+    """
+    where = "training state" if isinstance(source, bytes) else str(source)
     try:
         raw = source if isinstance(source, bytes) else source.read_bytes()
         state: dict[str, Any] = torch.load(io.BytesIO(raw), weights_only=True)
-        config = from_plain(FlowConfig, state["config"], where=where)
-        old = ChunkNetwork(int(state["features"]), (int(state["chunk"][0]), int(state["chunk"][1])), config)
-        old.load_state_dict(state["weights"])
-    except InputError:
-        raise
+        h, b = state["chunk"]
+        network = ChunkNetwork(state["features"], (h, b), from_plain(FlowConfig, state["config"], where=where))
+        network.load_state_dict(state["weights"])
+    except OSError as err:
+        raise Missing(f"cannot be read ({err.strerror})", where=where) from err
     except Exception as err:  # torch raises many kinds on bytes that are not its own
-        raise Damaged(f"no training state ({type(err).__name__})", where=where) from err
-    mine, theirs = (
-        [n.config.method, len(n.feature_mean), *n.chunk, n.config.width, n.config.depth, n.config.time_features]
-        for n in (like, old)
-    )
-    if mine != theirs:
-        raise InputError(
-            f"(method, features, chunk, code, width, depth, time_features) is {theirs}", where=where, allowed=str(mine)
-        )
-    return old
+        raise Damaged(f"not a training state ({type(err).__name__})", where=where) from err
+    return network
+
+
+def _check_shape(old: ChunkNetwork, new: ChunkNetwork) -> None:
+    """Refuse a warm start between networks of different shape."""
+
+    def shape(n: ChunkNetwork) -> dict[str, Any]:
+        c = n.config
+        sizes = {"width": c.width, "depth": c.depth, "time_features": c.time_features}
+        return {"method": c.method, "features": len(n.feature_mean), "chunk": n.chunk} | sizes
+
+    for key, wanted in shape(new).items():
+        if shape(old)[key] != wanted:
+            raise InputError(f"{key} is {shape(old)[key]!r}", where="warm start", allowed=repr(wanted))
