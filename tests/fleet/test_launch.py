@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flyball.base import NotPossible
+from flyball.base import InputError, NotPossible
 from flyball.base.workspace import Workspace
 from flyball.fleet.launch import Fleet, RobotSpec
 from flyball.fleet.orders import Order, read_status, write_order
@@ -103,13 +103,14 @@ def test_everything_ends_with_a_parent_that_is_killed(tmp_path):
 
 
 def test_a_hub_that_cannot_start_says_why(tmp_path):
-    workspace = tmp_path / "w"
-    workspace.mkdir()
-    (workspace / "flyball.toml").write_text("= nonsense")
-    fleet = Fleet(workspace, [])
-    with pytest.raises(NotPossible, match="the hub does not start"):
+    (tmp_path / "w" / "hub.json").mkdir(parents=True)
+    (tmp_path / "w" / "flyball.toml").write_text("")
+    fleet = Fleet(tmp_path / "w", [])
+    with pytest.raises(NotPossible, match="the hub does not start: .*hub"):
         fleet.start()
     assert fleet.pids() == {}
+    with pytest.raises(InputError, match="not a Flyball workspace"):
+        Fleet(tmp_path, []).start()
 
 
 def test_a_process_that_dies_at_once_is_started_less_and_less_often(tmp_path):

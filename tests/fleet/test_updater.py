@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tuf.api.metadata import Metadata
 
-from flyball.base import Refused
+from flyball.base import InputError, Missing, Refused
 from flyball.fleet import updater as updater_module
 from flyball.fleet.client import Unreachable
 from flyball.fleet.testing import Site, fake_release
@@ -298,14 +298,43 @@ def test_a_kill_at_any_point_of_an_update_leaves_the_old_release_or_the_new(site
     assert point > 15 and names == {OLD, NEW}
 
 
+def calibrated(site, text):
+    release, files = fake_release()
+    files["calibrations.json"] = text
+    files_ = {**release.files, "calibrations.json": updater_module.digest_of(text)}
+    site.repository.publish(dataclasses.replace(release, files=files_), files)
+
+
 def test_the_release_says_what_the_robot_is_told(site, seen, monkeypatch):
     told = []
     monkeypatch.setattr("flyball.policies.testing.load_fake_policy", lambda path, task, t: told.append(t))
-    release, files = fake_release()
-    files["calibrations.json"] = b'{"robot-01": {"object.mass": 0.4}}'
-    changed = {**release.files, "calibrations.json": updater_module.digest_of(files["calibrations.json"])}
-    site.repository.publish(dataclasses.replace(release, files=changed), files)
+    calibrated(site, b'{"robot-01": {"object.mass": 0.4}, "*": {"object.mass": 0.5}}')
     for name in ("robot-01", "robot-02"):
         with pytest.raises(Refused):
             site.updater(name).update(OLD, seen)
-    assert told == [{"object.mass": 0.4}, {}]
+    assert told == [{"object.mass": 0.4}, {"object.mass": 0.5}]
+
+
+class ToyTask:
+    """As much of a task as loading a policy asks for."""
+
+    conditioning = ("grip", "object.mass")
+
+    class scene:
+        @staticmethod
+        def nominal(n):
+            return {"object.mass": np.full(n, 0.3), "object.friction": np.full(n, 0.6)}
+
+    def told(self, values):
+        return np.stack([9.81 * values["object.mass"] / values["object.friction"], values["object.mass"]], axis=1)
+
+
+def test_a_learned_policy_is_told_the_calibration_and_the_nominal_rest(tmp_path, monkeypatch):
+    monkeypatch.setattr("flyball.policies.learned.LearnedPolicy.load", lambda path, task, told: told)
+    load = updater_module.load_learned
+    np.testing.assert_allclose(load(tmp_path, ToyTask(), {}), [9.81 * 0.5, 0.3])
+    np.testing.assert_allclose(load(tmp_path, ToyTask(), {"grip": 7}), [7.0, 0.3])
+    with pytest.raises(Missing, match="did you mean 'object.mass'"):
+        load(tmp_path, ToyTask(), {"object.mas": 1.0})
+    with pytest.raises(InputError, match="needs the task"):
+        load(tmp_path, None, {})

@@ -142,7 +142,7 @@ class Agent:
             self.refused.pop(order.release, None)
             self._retry.pop(f"release {order.release}", None)
         except Unreachable:
-            self._later(f"release {order.release}")
+            return  # the next round asks again
         except Refused as err:
             self._later(f"release {order.release}")
             self.refused[order.release] = err.what

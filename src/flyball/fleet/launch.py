@@ -17,6 +17,7 @@ from typing import Any
 
 from flyball.base import NotPossible
 from flyball.base.durable import make_folder, read_json, write_json
+from flyball.base.workspace import Workspace
 from flyball.fleet.client import HubClient, Unreachable
 from flyball.fleet.updater import enrol
 from flyball.releases.release import check_name
@@ -74,8 +75,10 @@ class Fleet:
         """Start everything; returns the hub's URL once it answers.
 
         Raises:
+          InputError: not a workspace.
           NotPossible: the hub does not come up; with its last words.
         """
+        Workspace(self.workspace)
         root = Repository(self.workspace).root()
         self._start_hub(timeout_s)
         for spec in self.robots:
@@ -95,7 +98,7 @@ class Fleet:
             assert child.process is not None
             if child.process.poll() is not None:
                 break
-            where = read_json(self.workspace / "hub.json", {})
+            where = read_json(self.workspace / "hub.json", {}) if (self.workspace / "hub.json").is_file() else {}
             if where.get("pid") == child.process.pid:
                 try:
                     HubClient(where["url"], 1.0).order("nobody")

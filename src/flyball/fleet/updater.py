@@ -28,7 +28,7 @@ import numpy as np
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, DownloadLengthMismatchError, RepositoryError
 from tuf.ngclient import Updater, UpdaterConfig
 
-from flyball.base import Damaged, FlyballError, InputError, PluginTable, Refused, digest_of
+from flyball.base import Damaged, FlyballError, InputError, Missing, PluginTable, Refused, digest_of
 from flyball.base.config import from_plain
 from flyball.base.durable import make_folder, read_json, sync_folder, write_durably, write_json
 from flyball.fleet.client import HubFetcher, Unreachable
@@ -44,10 +44,10 @@ formats = PluginTable(
     "flyball.policy_formats",
     {"onnx": "flyball.fleet.updater:load_learned", "fake": "flyball.policies.testing:load_fake_policy"},
 )
-"""Format -> callable (path, task or None, calibration of this robot {parameter: value}) -> Policy."""
+"""Format -> callable (path, task or None, what this robot's policy is told {name: value}) -> Policy."""
 
 TRIALS = 2
-CALIBRATIONS = "calibrations.json"
+CALIBRATIONS, ANY_ROBOT = "calibrations.json", "*"
 
 
 @dataclass(frozen=True)
@@ -251,7 +251,8 @@ class ReleaseUpdater:
             path = self._slots / slot / file
             if not path.exists() or digest_of(path.read_bytes()) != digest:
                 raise Damaged(f"{file} is not what was signed (sha256)", where=release.name)
-        told = read_json(self._slots / slot / CALIBRATIONS, {}).get(self.robot, {})
+        calibrations = read_json(self._slots / slot / CALIBRATIONS, {})
+        told = calibrations.get(self.robot, calibrations.get(ANY_ROBOT, {}))
         task = tasks.load(release.task) if release.task else None
         path = self._slots / slot / release.policy_file
         try:
@@ -269,19 +270,21 @@ class ReleaseUpdater:
 def load_learned(path: Path, task: Task | None, told: Mapping[str, float]) -> Policy:
     """The format ``onnx``: a learned policy with its task's features and codec, told this robot's calibration.
 
-    What the calibration does not say is told as nominal.
+    What the calibration leaves out is told as somebody would who takes the robot for the nominal one.
 
     Raises:
       InputError: the release names no task.
+      Missing: the calibration has a name that the task's policies are not told.
     """
     from flyball.policies.learned import LearnedPolicy
 
     if task is None:
         raise InputError("a learned policy needs the task whose features it uses", where=path.name)
-    nominal = task.scene.nominal(1)
-    known = {**nominal, **{k: np.array([float(v)]) for k, v in told.items()}}
-    known |= {d.path: d.of(known) for d in task.derived if d.path not in told}
-    return LearnedPolicy.load(path, task, np.array([float(known[k][0]) for k in task.conditioning]))
+    for name in told:
+        if name not in task.conditioning:
+            raise Missing.named("value to tell a policy", name, task.conditioning, where=CALIBRATIONS)
+    values = dict(zip(task.conditioning, task.told(task.scene.nominal(1))[0], strict=True))
+    return LearnedPolicy.load(path, task, np.array([float({**values, **told}[k]) for k in task.conditioning]))
 
 
 def enrol(root: bytes, home: Path) -> None:

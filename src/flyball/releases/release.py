@@ -43,7 +43,7 @@ class Release:
       name: unique, e.g. ``turn-003``.
       policy: digest of the policy file.
       files: file name -> sha256: ``policy.onnx`` (or as ``format`` wants it), ``calibrations.json``
-        ({robot: {parameter: value}}, optional), ...
+        ({robot, or * for any other: {name of the task's conditioning: value}}, optional), ...
       embodiment, spec_hash: the body it is for, and the digest of everything it relies on.
       observation_hash, action_hash: digests of the two halves of the interface.
       task: plug-in name of the task whose features and codec the policy uses ("" for none).
