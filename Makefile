@@ -43,6 +43,7 @@ $(BIN)/python:
 
 # torch first and alone: the exact pin lets pip take a CPU build (2.13.0+cpu) wherever it has been told of one.
 $(VENV)/.installed-demo: $(INPUTS) | $(BIN)/python
+	@echo "installing into $(VENV) (about 360 MB the first time)"
 	$(PIP) 'torch==2.13.0'
 	$(PIP) -c constraints.txt -e '.[demo]'
 	@touch $@

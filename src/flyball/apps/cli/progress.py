@@ -73,7 +73,7 @@ class LiveProgress(LogProgress):
         """A stage begins."""
         if self._task is not None:
             self._bar.remove_task(self._task)
-        self._task = self._bar.add_task(name, total=total or None)
+        self._task = self._bar.add_task(name.replace("[", "\\["), total=total or None)
 
     def advance(self, done: int = 1) -> None:
         """So many more units are done."""
@@ -87,7 +87,8 @@ class LiveProgress(LogProgress):
 
     def note(self, text: str) -> None:
         """Print a line above the bar."""
-        self._bar.console.print(f"[dim]{self._clock() - self._start:7.1f} s[/dim]  {text}", highlight=False)
+        line = f"{self._clock() - self._start:7.1f} s  {text}"
+        self._bar.console.print(line, highlight=False, markup=False)  # "[0.2, 0.6]" is text here
 
 
 def progress() -> LogProgress:

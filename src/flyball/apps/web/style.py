@@ -25,7 +25,7 @@ aside h3{margin:0;font-size:14px}aside ul{margin:4px 0 0;padding-left:18px}
 section{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:22px 24px 18px;margin:20px 0 0}
 h2{margin:0;font-size:18px;font-weight:650}
 .says{margin:4px 0 16px;color:var(--soft);max-width:86ch;text-wrap:pretty}
-figure{margin:0}
+figure{margin:0;overflow-x:auto}figure>svg{min-width:620px}
 svg{display:block;max-width:100%;height:auto;font-family:inherit;overflow:visible}
 svg text{fill:var(--ink);font-size:13px}
 svg .tick{fill:var(--soft);font-size:12.5px}svg .small{font-size:11.5px}svg .note{fill:var(--soft);font-size:12px}
@@ -63,6 +63,6 @@ footer{margin:24px 4px 0;color:var(--soft);font-size:13px;max-width:80ch}
 --s5:#c8a415;--s6:#6a51a3;--s7:#b2453c}
 body{font-size:11pt;print-color-adjust:exact;-webkit-print-color-adjust:exact}main{max-width:none;padding:0}
 section{border:0;padding:14px 0;margin:0}figure,tr,h2,.says{break-inside:avoid}h2,.says{break-after:avoid}
-thead{display:table-header-group}.scroll{overflow:visible}th,td{white-space:normal;padding:3px 6px}
-.tiles div{flex-basis:110px}}
+thead{display:table-header-group}figure>svg{min-width:0}.scroll{overflow:visible}td{padding:3px 6px}
+th,td.text{white-space:normal;padding:3px 6px}.tiles div{flex-basis:110px;padding:10px 12px}dd{font-size:17px;white-space:nowrap}}
 """
