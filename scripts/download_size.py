@@ -35,7 +35,10 @@ def sizes(name: str) -> dict[str, int]:
     with tempfile.TemporaryDirectory() as folder:
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--dest", folder]
         done = subprocess.run(
-            [*pip, "-c", str(ROOT / "constraints.txt"), *requirements(name)], capture_output=True, text=True, check=False
+            [*pip, "-c", str(ROOT / "constraints.txt"), *requirements(name)],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             sys.exit(f"pip download failed: {done.stderr.strip().splitlines()[-1]}")

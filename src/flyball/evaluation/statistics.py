@@ -186,8 +186,9 @@ def log_e_difference(wins: int, losses: int, ties: int, bound: float, side: Side
     if not -1 < bound < 1:
         raise InputError(f"a difference of {bound:g}", allowed="(-1, 1)")
     if side == "two-sided":
-        both = [log_e_difference(wins, losses, ties, bound, s) for s in ("greater", "less")]  # type: ignore[arg-type]
-        return float(np.logaddexp(*both)) - math.log(2)
+        up = log_e_difference(wins, losses, ties, bound, "greater")
+        down = log_e_difference(wins, losses, ties, bound, "less")
+        return float(np.logaddexp(up, down)) - math.log(2)
     if side == "less":
         wins, losses, bound = losses, wins, -bound
     stake = _BETS / (1 + bound)

@@ -225,7 +225,9 @@ def _parameters(document: Mapping[str, Any]) -> str:
         rows = [
             Band(
                 p["robot"] or "fleet",
-                *(_or_none(p.get(k)) for k in ("mean", "low", "high")),
+                _or_none(p.get("mean")),
+                _or_none(p.get("low")),
+                _or_none(p.get("high")),
                 bool(p.get("identified")),
                 _or_none(p.get("truth")),
             )

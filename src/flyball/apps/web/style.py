@@ -64,5 +64,6 @@ footer{margin:24px 4px 0;color:var(--soft);font-size:13px;max-width:80ch}
 body{font-size:11pt;print-color-adjust:exact;-webkit-print-color-adjust:exact}main{max-width:none;padding:0}
 section{border:0;padding:14px 0;margin:0}figure,tr,h2,.says{break-inside:avoid}h2,.says{break-after:avoid}
 thead{display:table-header-group}figure>svg{min-width:0}.scroll{overflow:visible}td{padding:3px 6px}
-th,td.text{white-space:normal;padding:3px 6px}.tiles div{flex-basis:110px;padding:10px 12px}dd{font-size:17px;white-space:nowrap}}
+th,td.text{white-space:normal;padding:3px 6px}.tiles div{flex-basis:110px;padding:10px 12px}
+dd{font-size:17px;white-space:nowrap}}
 """
