@@ -85,10 +85,17 @@ def main() -> None:
                 policy = LearnedPolicy.load(made.onnx, task, drawn[1], expected_digest=made.digest, seed_noise=noise)
                 policy.reset(task.instruction, 1)
                 wins.append(successes(task, chunked(policy), world, drawn))
-            low, high = wilson(wins[0], args.trials)
-            row = {"method": method, "steps": steps, "cpu_s": cpu, "zero_start": wins[0], "interval": [low, high]}
+            band = wilson(wins[0], args.trials)
+            row = {
+                "method": method,
+                "steps": steps,
+                "cpu_s": cpu,
+                "zero_start": wins[0],
+                "low": band.low,
+                "high": band.high,
+            }
             out["rows"].append(row | {"drawn_start": wins[1] if len(wins) > 1 else None})
-            zero = f"{wins[0] / args.trials:.3f} [{low:.3f}, {high:.3f}]"
+            zero = f"{wins[0] / args.trials:.3f} [{band.low:.3f}, {band.high:.3f}]"
             sampled = f"{wins[1] / args.trials:.3f}" if len(wins) > 1 else "-"
             say(f"{method:<12}{steps:>6}{cpu:>7.1f}{steps / cpu:>9.0f}{zero:>30}{sampled:>13}")
         policy = LearnedPolicy.load(made.onnx, task, drawn[1][0])
