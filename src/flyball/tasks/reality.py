@@ -1,15 +1,14 @@
 """Reality files: the hidden physics of virtual robots.
 
-In: a JSON file, or a seed, and the task whose scene names the parameters. Out: a ``Reality`` that says what each robot is
-really like at each turn. Only a robot's own process and the one that prints the final report may open such a file; the loop
-learns of reality through logs.
+In: a JSON file, or a seed, and the task whose scene names the parameters. Out: a ``Reality`` that says what each robot
+is really like at each turn. Only a robot's own process and the one that prints the final report may open such a file;
+the loop learns of reality through logs.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -124,7 +123,7 @@ def load_reality(path: str | Path, task: Task) -> Reality:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as err:
         raise Missing("no such reality file", where=str(path)) from err
     except (OSError, UnicodeDecodeError) as err:
@@ -138,8 +137,8 @@ def load_reality(path: str | Path, task: Task) -> Reality:
     top = _table(data, ("robots",), str(path))
     rows = top.get("robots")
     if not isinstance(rows, list) or not rows:
-        raise InputError("no robots" if rows in ([], None) else f"got {_short(rows)}",
-                         where=f"{path}: robots", allowed="a list of at least one robot, each {\"name\": ...}")  # fmt: skip
+        what = "no robots" if rows in ([], None) else f"got {_short(rows)}"
+        raise InputError(what, where=f"{path}: robots", allowed='a list of at least one {"name": ...}')
     robots: list[RobotReality] = []
     for i, row in enumerate(rows):
         robot = _robot(row, task, str(path), i)
@@ -288,8 +287,8 @@ def _no_constant(text: str) -> float:
 def draw_reality(task: Task, seed: int, robots: int, turns: int) -> Reality:
     """A fleet drawn from ``task.draw_reality``.
 
-    When there is time to recover (``turns`` >= 4), one robot, or two of four and more, gets another object at turn 2: one
-    with which the expert that is told the new object succeeds and the expert that is told the old one fails.
+    When there is time to recover (``turns`` >= 4), one robot, or two of four and more, gets another object at turn 2:
+    one with which the expert succeeds when it is told of it, and fails when it is told of the old one.
 
     Args:
       seed: decides everything.

@@ -1,7 +1,7 @@
 """``slide-puck-v1``: push a puck so that it slides to rest on a mark beyond the arm's reach.
 
-In: the Flyarm with its fingers spread, a puck of unknown friction and mass on a smooth table, a tracker that sees puck and
-mark with the same bias. Out: the task with its scene, judgement, informed expert, scripted baselines and policy features.
+In: the Flyarm with its fingers spread, a puck of unknown friction and mass on a smooth table, a tracker that sees puck
+and mark with the same bias. Out: the task with its scene, judgement, informed expert, baselines and policy features.
 Once the puck has left the fingers nothing can be corrected: the release speed must be right, friction decides which one
 is, and servo gain and command delay decide whether the hand has it.
 """
@@ -51,7 +51,7 @@ MODEL = f"""<mujoco model="slide-puck"><compiler angle="radian"/>
 _SERVOS = ("yaw", "shoulder", "elbow", "pitch", "roll")
 PARAMETERS = (
     Parameter(
-        "object.friction", "", 0.05, 0.02, 0.1, "log", "robot",
+        "object.friction", "", 0.05, 0.025, 0.1, "log", "robot",
         tuple(Bind(f"geom:foot_{k}.friction") for k in range(3)), "sliding friction between puck and table",
     ),
     Parameter("object.mass", "kg", 0.3, 0.1, 0.8, "log", "robot", (Bind("body:puck.mass"),), "mass of the puck"),
@@ -73,32 +73,37 @@ PARAMETERS = (
         )
         for i, axis in enumerate("xy")
     ),
-    Parameter("start.x", "m", 0.45, 0.40, 0.48, "linear", "robot", (Bind("start:puck"),), "where pucks are put, mean x"),
-    Parameter("start.y", "m", -0.15, -0.17, -0.10, "linear", "robot", (Bind("start:puck"),), "where pucks are put, mean y"),
-    Parameter("mark.x", "m", 0.45, 0.35, 0.55, "linear", "robot", (Bind("start:mark_x"),), "where marks are, mean x"),
-    Parameter("mark.y", "m", 0.47, 0.42, 0.54, "linear", "robot", (Bind("start:mark_y"),), "where marks are, mean y"),
+    Parameter("start.x", "m", 0.45, 0.40, 0.48, "linear", "robot", (Bind("start:puck"),), "mean place of pucks, x"),
+    Parameter("start.y", "m", -0.15, -0.17, -0.10, "linear", "robot", (Bind("start:puck"),), "mean place of pucks, y"),
+    Parameter("mark.x", "m", 0.45, 0.35, 0.55, "linear", "robot", (Bind("start:mark_x"),), "mean place of marks, x"),
+    Parameter("mark.y", "m", 0.47, 0.42, 0.54, "linear", "robot", (Bind("start:mark_y"),), "mean place of marks, y"),
 )  # fmt: skip
 SCATTER = {"start.x": 0.015, "start.y": 0.01, "mark.x": 0.03, "mark.y": 0.02}
 """Half width of the scatter around their means from attempt to attempt [m]."""
 
-HOME = np.array([0.45, -0.285, 0.03, -np.pi / 2])
+HOME = np.array([0.45, -0.27, 0.03, -np.pi / 2])
 """Where the hand waits, fingers spread across the push: x, y, z [m], yaw [rad]."""
-TOLERANCE = 0.035
+TOLERANCE = 0.045
 """How far from the mark the puck may rest [m]."""
 MOVED, REST_SPEED = 0.05, 0.04
 """A puck that went less far [m] was missed; one that is slower [m/s] rests."""
-CREEP, ACCELERATION, RISE_FROM = 0.15, 2.5, -0.2
+CREEP, ACCELERATION, RISE_FROM = 0.2, 3.0, -0.21
 """Speed of the first touch [m/s], acceleration of the push [m/s^2] and where along y it begins [m]."""
-EASE = 0.97
-SMOOTH = 5.0
+LET_GO, STOP_AT = 0.05, 0.11
+"""Where along y the hand brakes, and where it waits afterwards [m]."""
 TOUCH = 0.085
 """Puck ahead of the hand by less than this touches the fingers [m]."""
-INERTIA_S2 = 0.0012
-"""Inertia over stiffness of the yaw servo [s^2]: what an acceleration adds to its lag."""
-LET_GO, STOP_AT = 0.0, 0.06
-"""Where along y the hand brakes, and where it waits afterwards [m]."""
+EASE, SMOOTH = 0.975, 5.0
+"""Aimed over wanted speed (the hand's ripples with the commands' steps, and the puck takes the peaks); how sharply the
+push goes over from the rising to the sliding speed."""
+INERTIA_S2 = 0.0008
+"""Inertia over stiffness of the servos [s^2]: what an acceleration adds to their lag."""
 SPREAD = -6.0
 """Grip command that keeps the fingers spread [N]."""
+STILL = 3
+"""Samples at the start of an attempt in which nothing touches the puck yet."""
+CODE_SCALE = np.array([0.3, 0.1, 0.2, 0.1, 0.3])
+"""About how far ahead of the joints their targets run [rad]."""
 
 TOLD = ("object.friction", "arm.gain_scale", "arm.delay_s", "tracker.bias_m.x", "tracker.bias_m.y")
 BODY = replace(
@@ -119,7 +124,7 @@ class SlidePuck:
     instruction = "slide the puck onto the mark"
     embodiment = BODY
     scene = Scene("slide-puck", MODEL, PARAMETERS, assumptions={"timestep": 0.002, "cone": "elliptic"})
-    horizon_s = 2.8
+    horizon_s = 3.0
     control_hz = flyarm.CONTROL_HZ
     groups = ("short", "long", "wide", "missed")
     conditioning = TOLD
@@ -220,9 +225,105 @@ class SlidePuck:
         for a in "xy":
             out[f"tracker.bias_m.{a}"] = rng.uniform(-0.004, 0.004, n)
         odd = rng.random(n) < 0.5
-        for path, low, high in (("start.x", 0.42, 0.47), ("start.y", -0.16, -0.12), ("mark.x", 0.38, 0.52), ("mark.y", 0.43, 0.52)):
+        for path, low, high in (
+            ("start.x", 0.42, 0.47),
+            ("start.y", -0.16, -0.12),
+            ("mark.x", 0.38, 0.52),
+            ("mark.y", 0.43, 0.52),
+        ):
             out[path] = np.where(odd, rng.uniform(low, high, n), self.scene.parameter(path).nominal)
         return out
+
+    # what logs say ----------------------------------------------------------------------------------------
+
+    def summaries(
+        self, signals: Mapping[str, NDArray[np.float64]], actions: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Servo lag and the puck's way around the moment of braking (averaged); how far it went (apart)."""
+        q, puck = signals["joint.position"], signals["object.pose"][..., :2]
+        n, steps = actions.shape[:2]
+        aim = flyarm.forward(actions[..., :5])[..., 1]
+        braked = aim[:, 1:] < np.maximum.accumulate(aim, axis=1)[:, :-1] - 0.02
+        brake = np.where(braked.any(axis=1), braked.argmax(axis=1), aim.argmax(axis=1))
+
+        def around(x: NDArray[np.float64], after: Sequence[int]) -> NDArray[np.float64]:
+            at = np.clip(brake[:, None] + np.array(after), 0, steps - 1)
+            return x[np.arange(n)[:, None], at].reshape(n, -1)
+
+        way = puck - puck[:, :STILL].mean(axis=1, keepdims=True)
+        lag = (q - actions[..., :5])[..., :3]
+        means = [
+            q[:, :3].mean(axis=1) * 300,
+            around(lag, (-10, -8, -6, -4, -2, 0, 2, 4)) * 100,
+            around(way[..., 1:], (-8, -6, -4, -2, 0, 2, 4, 6, 9, 12, 16, 20, 25, 30)) * 100,
+            around(way[..., :1], (0, 6, 16, 30)) * 100,
+        ]
+        return np.concatenate(means, axis=1), way[:, -5:].mean(axis=1) * 20
+
+    def observed(
+        self, signals: Mapping[str, NDArray[np.float64]], samples: Values, rng: np.random.Generator
+    ) -> dict[str, NDArray[np.float64]]:
+        """Where pucks and marks are put, and the tracker's noise, from what stands still."""
+        puck, mark = signals["object.pose"][:, :STILL, :2], signals["mark.position"]
+        n, m = len(puck), len(samples["object.friction"])
+        seen = np.concatenate([puck.mean(axis=1), mark.mean(axis=1)], axis=1).mean(axis=0)
+        out = {}
+        for i, (path, half) in enumerate(SCATTER.items()):
+            bias = samples[f"tracker.bias_m.{path[-1]}"]
+            out[path] = seen[i] - bias + half / np.sqrt(3 * n) * rng.standard_normal(m)
+        residual = mark - mark.mean(axis=1, keepdims=True)
+        out["tracker.noise_m"] = np.sqrt((residual**2).sum() / rng.chisquare(2 * n * (mark.shape[1] - 1), m))
+        return {k: np.clip(v, self.scene.parameter(k).low, self.scene.parameter(k).high) for k, v in out.items()}
+
+    # what a learned policy sees and says ------------------------------------------------------------------
+
+    def features(self, observation: Observation, told: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Puck and mark as seen from the hand, the speed from which the puck slides there, the arm."""
+        q, qd = observation["joint.position"], observation["joint.velocity"]
+        hand = flyarm.forward(q)
+        puck, mark = observation["object.pose"][:, :2] - told[:, 3:5], observation["mark.position"] - told[:, 3:5]
+        left, u = _way(puck, mark)
+        gap = puck - hand[:, :2]
+        along, across = (gap * u).sum(axis=1), u[:, 0] * gap[:, 1] - u[:, 1] * gap[:, 0]
+        y = hand[:, 1]
+        near = [
+            np.clip(along - 0.07, -0.05, 0.1) / 0.05,
+            np.tanh((along - 0.075) / 0.01),
+            across / 0.02,
+            (left - 0.5) / 0.1,
+            (np.sqrt(2 * told[:, 0] * flyarm.GRAVITY * left) - 0.6) / 0.15,
+            _turn(u, hand[:, 3]) / 0.1,
+            (y + 0.1) / 0.1,
+            np.tanh((y - RISE_FROM) / 0.02),
+            np.tanh((y - LET_GO) / 0.02),
+            (hand[:, 0] - 0.45) / 0.03,
+            (hand[:, 2] - HOME[2]) / 0.005,
+            (told[:, 1] - 0.9) / 0.2,
+            (told[:, 2] - 0.03) / 0.02,
+        ]
+        arm = [
+            (q - flyarm.inverse(HOME)) / np.array([0.4, 0.1, 0.2, 0.1, 0.4]),
+            qd / np.array([1.0, 0.2, 0.5, 0.3, 1.0]),
+        ]
+        return np.concatenate([np.stack(near, axis=1), *arm], axis=1)
+
+    def encode(
+        self, observation: Observation, told: NDArray[np.float64], actions: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Joint targets relative to the joints and their sag, grip relative to spread."""
+        joints = (actions[..., :5] - self._reference(observation, told)[:, None]) / CODE_SCALE
+        return np.concatenate([joints, (actions[..., 5:] - SPREAD) / flyarm.MAX_GRIP], axis=-1)
+
+    def decode(
+        self, observation: Observation, told: NDArray[np.float64], code: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Inverse of ``encode``."""
+        joints = code[..., :5] * CODE_SCALE + self._reference(observation, told)[:, None]
+        return np.concatenate([joints, code[..., 5:] * flyarm.MAX_GRIP + SPREAD], axis=-1)
+
+    def _reference(self, observation: Observation, told: NDArray[np.float64]) -> NDArray[np.float64]:
+        q = observation["joint.position"]
+        return q + flyarm.gravity_torque(q, 0.0) / (flyarm.KP * told[:, 1:2])
 
     # control ----------------------------------------------------------------------------------------------
 
@@ -260,8 +361,8 @@ class SlidePuck:
 def act(obs: Observation, told: NDArray[np.float64]) -> NDArray[np.float64]:
     """The pushing law, without memory.
 
-    A puck that is let go at speed v slides v^2 / (2 mu g). The hand follows exactly that speed for the way that is left, so
-    that it does not matter where along the push the puck leaves the fingers.
+    A puck that is let go at speed v slides v^2 / (2 mu g). The hand follows exactly that speed for the way that is left,
+    so that it does not matter where along the push the puck leaves the fingers.
 
     Args:
       obs: batched observation.
@@ -271,43 +372,56 @@ def act(obs: Observation, told: NDArray[np.float64]) -> NDArray[np.float64]:
       Actions (n, 6).
     """
     friction, gain, delay = (told[:, i] for i in range(3))
-    q, qd = obs["joint.position"], obs["joint.velocity"]
-    hand = flyarm.forward(q)
-    rate = (flyarm.forward(q + 1e-4 * qd) - hand)[:, :4] * 1e4
+    q = obs["joint.position"]
+    hand = flyarm.forward(q)[:, :4]
     later = (delay + 0.5 / flyarm.CONTROL_HZ)[:, None]  # when this action is half done
-    pose = hand[:, :4] + rate * later
     puck, mark = obs["object.pose"][:, :2] - told[:, 3:5], obs["mark.position"] - told[:, 3:5]
-    way = mark - puck
-    left = np.maximum(np.hypot(way[:, 0], way[:, 1]), 1e-6)
-    u = way / left[:, None]
-    touching = ((puck - hand[:, :2]) * u).sum(axis=1) < TOUCH
-    moved = np.where(touching, (rate[:, :2] * u).sum(axis=1) * later[:, 0], 0.0)
-    gap = puck + moved[:, None] * u - pose[:, :2]
-    slide = EASE * np.sqrt(2 * friction * flyarm.GRAVITY * np.maximum(left - moved, 1e-3))
+    touching = np.hypot(*(puck - hand[:, :2]).T) < TOUCH
+    # the measured speed would ripple with the commands' steps; the one that is wanted does not
+    move = _field(hand, puck, mark, friction)[0] * later
+    ahead = hand + move
+    wanted, slope = _field(ahead, puck + np.where(touching[:, None], move[:, :2], 0.0), mark, friction)
+    q0, q1, q2 = (flyarm.inverse(ahead + wanted * e) for e in (0.0, 0.01, 0.02))
+    accelerate = (q0 - 2 * q1 + q2) / 0.01**2 + (flyarm.inverse(ahead + 0.01 * slope) - q0) / 0.01
+    joints = q0 + flyarm.SERVO_S * (4 * q1 - 3 * q0 - q2) / 0.02 + (INERTIA_S2 / gain)[:, None] * accelerate
+    joints += flyarm.gravity_torque(q, 0.0) / (flyarm.KP * gain[:, None])
+    return np.concatenate([joints, np.full((len(q), 1), SPREAD)], axis=1)
+
+
+def _field(
+    pose: NDArray[np.float64], puck: NDArray[np.float64], mark: NDArray[np.float64], friction: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Velocity wanted of the hand at a pose, and its acceleration along the push, (n, 4) each."""
+    left, u = _way(puck, mark)
+    slide = EASE * np.sqrt(2 * friction * flyarm.GRAVITY * left)
     rise = np.sqrt(CREEP**2 + 2 * ACCELERATION * np.clip(pose[:, 1] - RISE_FROM, 0, None))
     speed = (slide**-SMOOTH + rise**-SMOOTH) ** (-1 / SMOOTH)
     toward = (speed / slide) ** SMOOTH
     slope = -toward * friction * flyarm.GRAVITY * (speed / slide) ** 2
     slope += np.where(pose[:, 1] > RISE_FROM, (1 - toward) * ACCELERATION * (speed / rise) ** 2, 0.0)
+    gap = puck - pose[:, :2]
     across = u[:, 0] * gap[:, 1] - u[:, 1] * gap[:, 0]
-    turn = np.arctan2(u[:, 1], u[:, 0]) - np.pi - pose[:, 3]
-    turn = (turn + np.pi) % (2 * np.pi) - np.pi
+    turn = _turn(u, pose[:, 3])
+    v = speed[:, None] * u + (4.0 * across)[:, None] * np.stack([-u[:, 1], u[:, 0]], axis=1)
+    v = np.concatenate([v, 5.0 * (HOME[2] - pose[:, 2:3]), np.clip(5.0 * turn, -1.0, 1.0)[:, None]], axis=1)
+    bend = np.concatenate([slope[:, None] * u, np.zeros((len(u), 2))], axis=1)
     done = pose[:, 1] > LET_GO
-    v = speed[:, None] * u + (5.0 * across)[:, None] * np.stack([-u[:, 1], u[:, 0]], axis=1)
-    v[done] = np.stack([np.zeros(len(q)), np.clip(4.0 * (STOP_AT - pose[:, 1]), -0.2, 0.2)], axis=1)[done]
-    turn[done] = slope[done] = 0.0
-    wanted = np.concatenate([v, 5.0 * (HOME[2] - pose[:, 2:3]), np.clip(5.0 * turn, -1.0, 1.0)[:, None]], axis=1)
-    push = slope[:, None] * u
-    q0, q1, q2 = (flyarm.inverse(pose + wanted * e) for e in (0.0, 0.01, 0.02))
-    bend = np.concatenate([push, np.zeros((len(q), 2))], axis=1)
-    accelerate = (q0 - 2 * q1 + q2) / 0.01**2 + (flyarm.inverse(pose + 0.01 * bend) - q0) / 0.01
-    joints = q0 + flyarm.SERVO_S * (4 * q1 - 3 * q0 - q2) / 0.02 + (INERTIA_S2 / gain)[:, None] * accelerate
-    joints += (flyarm.inverse(pose + bend * later**2 / 2) - q0) + flyarm.gravity_torque(q, 0.0) / (flyarm.KP * gain[:, None])
-    return np.concatenate([joints, np.full((len(q), 1), SPREAD)], axis=1)
+    v[done, 0] = v[done, 3] = 0.0
+    v[done, 1] = np.clip(4.0 * (STOP_AT - pose[done, 1]), -0.2, 0.2)
+    bend[done] = 0.0
+    return v, bend
 
 
-STILL = 3
-"""Samples at the start of an attempt in which nothing touches the puck yet."""
+def _way(puck: NDArray[np.float64], mark: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Distance that is left [m], (n,), and the direction to the mark, (n, 2)."""
+    way = mark - puck
+    left = np.maximum(np.hypot(way[:, 0], way[:, 1]), 1e-3)
+    return left, way / left[:, None]
+
+
+def _turn(u: NDArray[np.float64], yaw: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Angle [rad] by which the hand must turn for its fingers to stand across the direction u, (n,)."""
+    return (np.arctan2(u[:, 1], u[:, 0]) - yaw) % (2 * np.pi) - np.pi
 
 
 def _place(at: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
