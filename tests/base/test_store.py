@@ -1,6 +1,7 @@
 """The store: what is acknowledged stays, what is damaged is noticed, many may write at once."""
 
 import errno
+import hashlib
 import os
 import sqlite3
 import subprocess
@@ -173,6 +174,7 @@ def test_a_full_disk_is_said_and_leaves_nothing_visible(store, monkeypatch, call
         store.put("log", b"x", producer=BY)
     monkeypatch.undo()
     assert store.find("log") == []
+    assert not store.path(hashlib.sha256(b"x").hexdigest()).exists(), "a name appeared before its content was durable"
     assert store.get(store.put("log", b"x", producer=BY).digest) == b"x"
 
 

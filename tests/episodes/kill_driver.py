@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from flyball.base.workspace import Workspace
-from flyball.episodes.ingest import ingest
+from flyball.episodes import ingest as ingest_module
 
 points = 0
 
@@ -45,6 +45,7 @@ def run(path: Path, last: int, acknowledged: Path) -> None:
 
     connect = sqlite3.connect
     sqlite3.connect = lambda *a, **k: connect(*a, factory=Connection, **k)
+    ingest_module.BATCH_FILES = 2  # so that four files make more than one batch
     w = Workspace(path)
     names = sorted(p.name for p in w.inbox.iterdir())
 
@@ -53,7 +54,7 @@ def run(path: Path, last: int, acknowledged: Path) -> None:
             f.write(names[done - 1] + "\n")
         point(last)
 
-    ingest(w, progress=tell)
+    ingest_module.ingest(w, progress=tell)
 
 
 if __name__ == "__main__":

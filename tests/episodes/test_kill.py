@@ -59,6 +59,8 @@ def template(tmp_path, record):
 
 def check_sound(w, originals, acknowledged):
     """What must hold at any moment, however the last process ended."""
+    for blob in w.store.blobs.glob("??/*"):
+        assert hashlib.sha256(blob.read_bytes()).hexdigest() == blob.parent.name + blob.name, "half a blob has a name"
     catalogue = Catalogue(w.store)
     rows = catalogue.query()
     logs = {a.digest for a in w.store.find("log")}
@@ -82,7 +84,7 @@ def check_complete(w, originals):
     check_sound(w, originals, set(originals))
     assert len(Catalogue(w.store).query()) == len(GOOD)
     assert list(w.inbox.iterdir()) == []
-    assert sorted(p.name.partition("-")[2] for p in w.quarantine.iterdir()) == [BAD, f"{BAD}.reason.txt"]
+    assert sorted(p.name.partition("-")[2] for p in w.quarantine.glob("[!.]*")) == [BAD, f"{BAD}.reason.txt"]
 
 
 def test_kill_at_every_durable_operation_and_again_while_recovering(place, template):

@@ -57,7 +57,7 @@ def step(
             return found
         made = make()
         blob = made if isinstance(made, bytes) else _encode(made, name)
-        digest = store.keep(blob)
+        (digest,) = store.keep(blob)
         with store.transaction() as db:
             artifact = store.register(
                 kind or name,

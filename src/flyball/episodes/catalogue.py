@@ -85,7 +85,7 @@ class Catalogue:
           parents: digests of what it was made from.
           now_ns: wall clock [ns]; the store's clock when None.
         """
-        digest = self.store.keep(codec.encode(episode))
+        (digest,) = self.store.keep(codec.encode(episode))
         return self.register(digest, episode, producer=producer, parents=parents, now_ns=now_ns)
 
     def register(

@@ -1,9 +1,9 @@
 """Ingest: log files become episodes, once, durably, whatever happens in between.
 
 In: files, folders, or the workspace's inbox. Out: raw logs kept as they came (artifacts of kind ``log``), episodes
-derived from them in the catalogue, and a report. Everything about one file becomes visible in one transaction, after
-its bytes are on disk; a file leaves the inbox only after that. Killed at any moment and run again, nothing is lost
-and nothing is there twice. A file that cannot be read never stops the others.
+derived from them in the catalogue, and a report. Files go in small batches: everything about them becomes visible in
+one transaction, after their bytes are on disk; a file leaves the inbox only after that. Killed at any moment and run
+again, nothing is lost and nothing is there twice. A file that cannot be read never stops the others.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from flyball.base import Damaged, FlyballError, InputError, Missing
-from flyball.base.durable import move_durably, remove_durably, write_durably
+from flyball.base.durable import move_durably, sync_folder, write_durably
 from flyball.base.workspace import Workspace
 from flyball.episodes import codec
 from flyball.episodes.catalogue import Catalogue
@@ -24,6 +24,7 @@ from flyball.episodes.episode import Episode, Outcome
 from flyball.episodes.formats import format_for, formats
 
 PRODUCER = "flyball.episodes.ingest@1"
+BATCH_FILES, BATCH_BYTES = 64, 64 << 20  # what becomes visible in one transaction: syncing is what costs
 UNFINISHED = (".part", ".tmp")  # names of files that are still being written
 
 Judge: TypeAlias = Callable[[Episode], tuple[Outcome, str, dict[str, Any]]]
@@ -60,7 +61,7 @@ def ingest(
       workspace: where to.
       paths: files, or folders searched for names that a format reads; None for the inbox.
       judge: decides outcome, group and further labels; without one the outcome is ``unknown``.
-      progress: called with (files done, files in all).
+      progress: called with (files done, files in all) once what these files hold is durable.
 
     Raises:
       Missing: a path does not exist. (Before anything is done.)
@@ -69,10 +70,18 @@ def ingest(
     files = list(_files(workspace, [workspace.inbox] if paths is None else [Path(p) for p in paths]))
     catalogue = Catalogue(workspace.store)
     tally = _Tally()
+    batch: list[_Log] = []
+    told = 0
     for i, path in enumerate(files):
-        _ingest_file(workspace, catalogue, path, judge, tally)
-        if progress is not None:
-            progress(i + 1, len(files))
+        log = _take(workspace, catalogue, path, judge, tally)
+        if log is not None:
+            batch.append(log)
+        if i + 1 == len(files) or len(batch) >= BATCH_FILES or sum(len(x.blob) for x in batch) >= BATCH_BYTES:
+            _finish(workspace, catalogue, batch, tally)
+            batch = []
+            while progress is not None and told <= i:
+                told += 1
+                progress(told, len(files))
     known = tuple(d for d in tally.known if d not in tally.added)
     return IngestReport(tuple(tally.added), known, tuple(tally.quarantined), tuple(tally.unjudged))
 
@@ -107,34 +116,66 @@ class _Tally:
     unjudged: list[tuple[str, str]] = field(default_factory=list)
 
 
-def _ingest_file(workspace: Workspace, catalogue: Catalogue, path: Path, judge: Judge | None, tally: _Tally) -> None:
+@dataclass(frozen=True)
+class _Log:
+    """A file on its way in; ``episode`` is None when the log is registered already."""
+
+    path: Path
+    digest: str
+    blob: bytes = b""
+    episode: Episode | None = None
+    encoded: bytes = b""
+    complaint: str = ""
+
+
+def _take(workspace: Workspace, catalogue: Catalogue, path: Path, judge: Judge | None, tally: _Tally) -> _Log | None:
+    """Read one file; None when it holds no episode and has been put aside."""
     try:
         blob = path.read_bytes()
     except FileNotFoundError:
-        return  # another process was faster
+        return None  # another process was faster
     except OSError as err:
         tally.quarantined.append((str(path), f"cannot be read ({err.strerror})"))
-        return
-    in_inbox = _within(path, workspace.inbox)
-    log = hashlib.sha256(blob).hexdigest()
-    digests = _episodes_of(catalogue, log)
-    if digests is None:
-        try:
-            episode, complaint = _judged(_read(path, blob, log), judge)
-            encoded = codec.encode(episode)
-        except InputError as err:
-            tally.quarantined.append((str(path), err.line()))
-            if in_inbox:
-                _quarantine(workspace, path, log, err.line())
-            return
-        digest, new = _register(catalogue, log, blob, path, episode, encoded)
-        if complaint:
-            tally.unjudged.append((digest, complaint))
-        (tally.added if new else tally.known)[digest] = None
-    else:
-        tally.known.update(dict.fromkeys(digests))
-    if in_inbox:
-        remove_durably(path)
+        return None
+    digest = hashlib.sha256(blob).hexdigest()
+    known = _episodes_of(catalogue, digest)
+    if known is not None:
+        tally.known.update(dict.fromkeys(known))
+        return _Log(path, digest)
+    try:
+        episode, complaint = _judged(_read(path, blob, digest), judge)
+        return _Log(path, digest, blob, episode, codec.encode(episode), complaint)
+    except InputError as err:
+        tally.quarantined.append((str(path), err.line()))
+        if _within(path, workspace.inbox):
+            _quarantine(workspace, path, digest, err.line())
+        return None
+
+
+def _finish(workspace: Workspace, catalogue: Catalogue, batch: list[_Log], tally: _Tally) -> None:
+    """Make logs and episodes durable, register them in one transaction, then empty the inbox of them."""
+    store = catalogue.store
+    new = [x for x in batch if x.episode is not None]
+    if new:
+        store.keep(*[x.blob for x in new])
+        digests = store.keep(*[x.encoded for x in new])
+        with store.transaction():
+            for x, digest in zip(new, digests, strict=True):
+                assert x.episode is not None
+                there = _episodes_of(catalogue, x.digest)
+                if there is not None:  # another process brought the same log in since we looked
+                    tally.known.update(dict.fromkeys(there))
+                    continue
+                store.register("log", x.digest, producer=PRODUCER, labels={"name": x.path.name, "bytes": len(x.blob)})
+                catalogue.register(digest, x.episode, producer=PRODUCER, parents=(x.digest,))
+                tally.added[digest] = None
+                if x.complaint:
+                    tally.unjudged.append((digest, x.complaint))
+    delivered = [x.path for x in batch if _within(x.path, workspace.inbox)]
+    for path in delivered:
+        path.unlink(missing_ok=True)
+    for folder in sorted({path.parent for path in delivered}):
+        sync_folder(folder)
 
 
 def _files(workspace: Workspace, paths: list[Path]) -> Iterator[Path]:
@@ -167,21 +208,6 @@ def _episodes_of(catalogue: Catalogue, log: str) -> list[str] | None:
     return [
         r[0] for r in catalogue.store.read("SELECT digest FROM episodes WHERE log_digest = ? ORDER BY rowid", (log,))
     ]
-
-
-def _register(
-    catalogue: Catalogue, log: str, blob: bytes, path: Path, episode: Episode, encoded: bytes
-) -> tuple[str, bool]:
-    store = catalogue.store
-    store.keep(blob)
-    digest = store.keep(encoded)
-    with store.transaction():
-        there = _episodes_of(catalogue, log)
-        if there is not None:  # another process brought the same log in since we looked
-            return there[0], False
-        store.register("log", log, producer=PRODUCER, labels={"name": path.name, "bytes": len(blob)})
-        catalogue.register(digest, episode, producer=PRODUCER, parents=(log,))
-    return digest, True
 
 
 def _read(path: Path, blob: bytes, log: str) -> Episode:
