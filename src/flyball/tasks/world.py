@@ -143,6 +143,8 @@ class World:
         self._k = 0
         self._sent = np.repeat(self.task.rest_action(self.values)[:, None], 2, axis=1)
         self._queue = self._sent.copy()
+        self._keep = max(2, int(np.ceil(self._delay.max() / self.dt)) + 2)
+        self._arriving: dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
         self._filter = {f: None for r in self.task.event_rules for f in r.fields}
         self.events: list[list[tuple[float, str]]] = [[] for _ in range(self.n)]
         self.traces: dict[str, NDArray[np.float64]] = {}  # what the last call watched, filtered, (n, substeps)
@@ -235,21 +237,26 @@ class World:
 
     def _controls(self, actions: NDArray[np.float64]) -> NDArray[np.float64]:
         """Engine controls per substep, (n, T*every, nu), of actions (n, T, a) that arrive after the delay."""
-        n, steps, size = actions.shape
+        n, steps, _ = actions.shape
         if self.unmodelled.backlash_rad:
             actions = self._play(actions)
         history = np.concatenate([self._queue, actions], axis=1)  # the last command sent before is at index old - 1
-        old, h = self._queue.shape[1], self.simulation.timestep
-        t = (np.arange(steps * self.every) + 1)[None] * h - self._delay[:, None]
-        s = t / self.dt + 1e-9
-        k = np.floor(s).astype(int)
-        w = np.clip((s - k) * self.dt / h, 0.0, 1.0)[..., None]  # share of the substep that the newer command has
-        rows = np.arange(n)[:, None]
+        old, rows = self._queue.shape[1], np.arange(n)[:, None]
+        k, w = self._arrivals(steps)
         newer = history[rows, np.clip(k + old, 0, old + steps - 1)]
         older = history[rows, np.clip(k + old - 1, 0, old + steps - 1)]
-        keep = max(2, int(np.ceil(self._delay.max() / self.dt)) + 2)
-        self._queue = history[:, -keep:] if history.shape[1] >= keep else history
+        self._queue = history[:, -self._keep :] if history.shape[1] >= self._keep else history
         return self.task.control(w * newer + (1 - w) * older)
+
+    def _arrivals(self, steps: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Which action is in force in each substep, (n, steps*every), and its share of that substep, (n, ..., 1)."""
+        if steps not in self._arriving:
+            h = self.simulation.timestep
+            t = (np.arange(steps * self.every) + 1)[None] * h - self._delay[:, None]
+            s = t / self.dt + 1e-9
+            k = np.floor(s).astype(int)
+            self._arriving[steps] = k, np.clip((s - k) * self.dt / h, 0.0, 1.0)[..., None]
+        return self._arriving[steps]
 
     def _play(self, actions: NDArray[np.float64]) -> NDArray[np.float64]:
         """Mechanical play between command and joint: the joint's own command moves only when the play is used up."""

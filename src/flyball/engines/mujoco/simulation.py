@@ -88,6 +88,7 @@ class MujocoSimulation:
         self.model, self.n, self.timestep = model, n, float(model.opt.timestep)
         self._batch = Batch(model, n, threads, True)
         self._fields: dict[str, NDArray[np.float64]] = {}
+        self._sources: dict[str, tuple[str, int, int]] = {}
         self._touched: set[str] = set()
         self.reset()
 
@@ -271,6 +272,11 @@ class MujocoSimulation:
 
     def _source(self, name: str) -> tuple[str, int, int]:
         """Where a readable field lives: MjData field, offset, size."""
+        if name not in self._sources:
+            self._sources[name] = self._find(name)
+        return self._sources[name]
+
+    def _find(self, name: str) -> tuple[str, int, int]:
         if name == "time":
             return "time", 0, 1
         kind, item, field = _split(name)

@@ -361,7 +361,7 @@ class SlidePuck:
 def act(obs: Observation, told: NDArray[np.float64]) -> NDArray[np.float64]:
     """The pushing law, without memory.
 
-    A puck that is let go at speed v slides v^2 / (2 mu g). The hand follows exactly that speed for the way that is left,
+    A puck that is let go at speed v slides v^2 / (2 mu g). The hand follows exactly that speed for the way left,
     so that it does not matter where along the push the puck leaves the fingers.
 
     Args:
