@@ -26,17 +26,17 @@ from flyball.episodes.ingest import ingest
 from flyball.episodes.recorder import Recorder
 from flyball.robots import Embodiment
 
-SIGNALS = tuple(SignalSpec(f"signal.{i}", (8,), rate_hz=100) for i in range(6))
-BODY = Embodiment("bench", (), SIGNALS, (), "0" * 64, ())
+SIGNALS = 6
 
 
-def record(path: Path, steps: int, seed: int) -> float:
-    """Write steps x 6 messages of 8 float64; returns the seconds it took."""
-    walk = np.cumsum(np.random.default_rng(seed).normal(size=(steps, 8)), axis=0)
+def record(path: Path, steps: int, width: int, seed: int) -> float:
+    """Write steps x 6 messages of ``width`` float64; returns the seconds it took."""
+    specs = tuple(SignalSpec(f"signal.{i}", (width,), rate_hz=100) for i in range(SIGNALS))
+    walk = np.cumsum(np.random.default_rng(seed).normal(size=(steps, width)), axis=0)
     begin = time.perf_counter()
-    with Recorder(path, BODY, {"seed": seed}) as r:
+    with Recorder(path, Embodiment("bench", (), specs, (), "0" * 64, ()), {"seed": seed}) as r:
         for i in range(steps):
-            for spec in SIGNALS:
+            for spec in specs:
                 r.write(spec.name, i * 10_000_000, walk[i])
     return time.perf_counter() - begin
 
@@ -62,13 +62,13 @@ def rosbags_messages(path: Path) -> int:
     return n
 
 
-def measure(steps: int, attempts: int) -> dict[str, Any]:
+def measure(steps: int, width: int, attempts: int) -> dict[str, Any]:
     """All figures."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        n = steps * len(SIGNALS)
+        n = steps * SIGNALS
         long = root / "long.mcap"
-        recording = record(long, steps, 0)
+        recording = record(long, steps, width, 0)
         blob = long.read_bytes()
         payload = sum(int((b.stop - b.start).sum()) for b in McapFile(blob).blocks()) / 1e6
         raw = best(lambda: sum(1 for _ in McapFile(blob).messages()))
@@ -80,7 +80,7 @@ def measure(steps: int, attempts: int) -> dict[str, Any]:
         assert len(ingest(w, [long]).added) == 1
         whole = time.perf_counter() - begin
         for i in range(attempts):
-            record(w.inbox / f"{i}.mcap", 250, i + 1)
+            record(w.inbox / f"{i}.mcap", 250, width, i + 1)
         begin = time.perf_counter()
         assert len(ingest(w).added) == attempts
         many = time.perf_counter() - begin
@@ -108,10 +108,11 @@ def measure(steps: int, attempts: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=50_000, help="of the long recording, 6 messages each")
+    parser.add_argument("--width", type=int, default=8, help="float64 in a message")
     parser.add_argument("--attempts", type=int, default=50, help="short recordings of 250 steps")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    out = measure(args.steps, args.attempts)
+    out = measure(args.steps, args.width, args.attempts)
     if args.json:
         print(json.dumps(out))
     else:

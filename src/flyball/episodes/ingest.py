@@ -21,7 +21,7 @@ from flyball.base.workspace import Workspace
 from flyball.episodes import codec
 from flyball.episodes.catalogue import Catalogue
 from flyball.episodes.episode import Episode, Outcome
-from flyball.episodes.formats import format_for, formats
+from flyball.episodes.formats import format_for, formats_by_suffix
 
 PRODUCER = "flyball.episodes.ingest@1"
 BATCH_FILES, BATCH_BYTES = 64, 64 << 20  # what becomes visible in one transaction: syncing is what costs
@@ -179,7 +179,6 @@ def _finish(workspace: Workspace, catalogue: Catalogue, batch: list[_Log], tally
 
 
 def _files(workspace: Workspace, paths: list[Path]) -> Iterator[Path]:
-    suffixes = {s for name in formats.names() for s in formats.load(name).suffixes}
     seen: set[Path] = set()
     for path in paths:
         if path.is_dir():
@@ -189,7 +188,7 @@ def _files(workspace: Workspace, paths: list[Path]) -> Iterator[Path]:
                 for p in path.rglob("*")
                 if p.is_file()
                 and not p.name.startswith(".")
-                and (p.suffix.lower() not in UNFINISHED if inbox else p.suffix.lower() in suffixes)
+                and (p.suffix.lower() not in UNFINISHED if inbox else p.suffix.lower() in formats_by_suffix())
             )
         elif path.exists():
             found = [path]

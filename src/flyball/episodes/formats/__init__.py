@@ -6,10 +6,12 @@ In: the bytes of a log. Out: an ``Episode``. A format outside the tree registers
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-from flyball.base import PluginTable, Unsupported
+from flyball.base import NotPossible, PluginTable, Unsupported
 from flyball.episodes.episode import Episode
 
 formats = PluginTable("log format", "flyball.formats", {"mcap": "flyball.episodes.formats.mcap_log:FORMAT"})
@@ -37,16 +39,28 @@ class LogFormat(Protocol):
         """
 
 
+@cache
+def formats_by_suffix() -> dict[str, LogFormat]:
+    """File name suffix -> format; formats whose library is not installed are left out."""
+    found: dict[str, LogFormat] = {}
+    for name in formats.names():
+        with suppress(NotPossible):
+            log_format: LogFormat = formats.load(name)
+            found.update(dict.fromkeys(log_format.suffixes, log_format))
+    return found
+
+
 def format_for(path: Path) -> LogFormat:
     """The format that reads files of this name.
 
     Raises:
       Unsupported: none does; says which suffixes are read.
     """
-    known: list[str] = []
-    for name in formats.names():
-        found: LogFormat = formats.load(name)
-        if path.suffix.lower() in found.suffixes:
-            return found
-        known += found.suffixes
-    raise Unsupported(f"no format reads {path.suffix or 'files without a suffix'}", allowed=", ".join(known))
+    found = formats_by_suffix().get(path.suffix.lower())
+    if found is None:
+        raise Unsupported(
+            f"no format reads {path.suffix or 'files without a suffix'}",
+            where=str(path),
+            allowed=", ".join(sorted(formats_by_suffix())),
+        )
+    return found
