@@ -25,7 +25,6 @@ class FlowConfig:
       integration_steps: Euler steps from noise to chunk in the exported graph.
       learning_rate: peak of the schedule; warm-up, then cosine to zero.
       warm_up: steps over which the learning rate rises.
-      warm_start_rate: factor on the learning rate when training goes on from an earlier policy.
       weight_decay: of AdamW, on weight matrices and biases alike.
       clip_norm: largest norm of the gradient of all weights.
       ema: decay of the running mean of weights that is exported; shorter at the start.
@@ -44,7 +43,6 @@ class FlowConfig:
     integration_steps: int = 6
     learning_rate: float = 4e-3
     warm_up: int = 100
-    warm_start_rate: float = 0.5
     weight_decay: float = 1e-2
     clip_norm: float = 1.0
     ema: float = 0.998
@@ -59,7 +57,7 @@ class FlowConfig:
         ranges: dict[str, tuple[tuple[str, ...], Callable[[float], bool]]] = {
             ">= 1": (("steps", "batch", "width", "depth", "integration_steps", "threads"), lambda x: x >= 1),
             "2, 4, 6, ...": (("time_features",), lambda x: x >= 2 and x % 2 == 0),
-            "> 0": (("learning_rate", "warm_start_rate", "clip_norm", "knee"), lambda x: 0 < x < math.inf),
+            "> 0": (("learning_rate", "clip_norm", "knee"), lambda x: 0 < x < math.inf),
             ">= 0": (("warm_up", "weight_decay", "feature_noise"), lambda x: 0 <= x < math.inf),
             "0 <= ema < 1": (("ema",), lambda x: 0 <= x < 1),
         }

@@ -77,7 +77,7 @@ def train(
                 old = load_network(warm_start)
                 _check_shape(old, network)
                 network.take_over(old)
-            loss = _fit(network, f, c, config, warm_start is not None, progress)
+            loss = _fit(network, f, c, config, progress)
     finally:
         torch.set_num_threads(threads)
     labels = {"producer": PRODUCER, "method": config.method, "frames": len(f), "steps": config.steps, "seed": seed}
@@ -112,7 +112,7 @@ def _checked(features: NDArray[np.float32], codes: NDArray[np.float32]) -> tuple
 
 
 def _fit(
-    network: ChunkNetwork, features: Tensor, codes: Tensor, config: FlowConfig, warm: bool, progress: Progress | None
+    network: ChunkNetwork, features: Tensor, codes: Tensor, config: FlowConfig, progress: Progress | None
 ) -> list[tuple[int, float]]:
     """Train in place; the network ends with the running mean of its weights. Returns the loss curve."""
     f = (features - network.feature_mean) / network.feature_scale
@@ -120,7 +120,7 @@ def _fit(
     n, batch = len(f), min(config.batch, len(f))
     weights = list(network.parameters())
     mean = [w.detach().clone() for w in weights]
-    peak = config.learning_rate * (config.warm_start_rate if warm else 1.0)
+    peak = config.learning_rate
     optimizer = torch.optim.AdamW(weights, lr=peak, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True)
     order, at, curve, smooth = torch.empty(0, dtype=torch.long), 0, [], math.nan
     for step in range(config.steps):
