@@ -99,7 +99,7 @@ def test_the_running_mean_of_the_weights_is_what_is_exported() -> None:
     first = load_network(train(f, c, FlowConfig(steps=1, width=32, depth=2, ema=0.0), seed=0).state)
     way = [p - q for p, q in zip(load_network(last).parameters(), first.parameters(), strict=True)]
     # the mean lags behind the last weights, on the way they came
-    assert sum(float((a * b).sum()) for a, b in zip(step, way, strict=True)) > 0
+    assert sum((a * b).sum().item() for a, b in zip(step, way, strict=True)) > 0
 
 
 def test_a_warm_start_goes_on() -> None:
