@@ -76,6 +76,7 @@ class HeldOut:
       low, high: 90 % interval of ``after``, bootstrap over recordings.
       coverage: share of held-out samples within the 90 % predictive band of the joint samples.
       widened: factor by which the samples' spread was widened to get there.
+      discrepancy: what must be added to the bands on either side to cover 90 %: error that no parameter explains.
     """
 
     unit: str
@@ -86,6 +87,7 @@ class HeldOut:
     high: float
     coverage: float
     widened: float
+    discrepancy: float
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,8 @@ class Calibration:
             f"90 % interval {_short(h.low)} to {_short(h.high)}",
             *(f"  {f.name}: {_short(f.before)} -> {_short(f.after)} (fitted: {_short(f.train)})" for f in h.folds),
             f"  {h.coverage:.0%} of held-out samples lie within the 90 % bands"
-            + (f", widened {h.widened:g} times" if h.widened > 1 else ""),
+            + (f", widened {h.widened:g} times" if h.widened > 1 else "")
+            + (f"; 90 % within {_short(h.discrepancy)} {h.unit} of them" if h.discrepancy > 0 else ""),
         ]
         cells = [("parameter", "best", "90 % band", "prior", "", "")]
         for row, best in zip(self.parameters, self.best, strict=True):

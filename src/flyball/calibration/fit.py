@@ -22,6 +22,9 @@ from flyball.scenes import Parameter
 
 Array = NDArray[np.float64]
 
+STEP = 5e-3
+"""Finite differences on the unit cube: large for a derivative, but friction makes the cost rough below this."""
+
 
 class Progress(Protocol):
     """Where long work says how far it is."""
@@ -116,6 +119,7 @@ def least_squares(
     seed: int,
     starts_per_row: int = 8,
     initial: Array | None = None,
+    hold: NDArray[np.bool_] | None = None,
     iterations: int = 30,
     progress: Progress | None = None,
 ) -> list[Fit]:
@@ -127,6 +131,7 @@ def least_squares(
       rows: residual weights, (f, m); see ``weights``.
       starts_per_row: Sobol starts, when ``initial`` is None.
       initial: start values instead, (s, p) for every row or (f, s, p).
+      hold: parameters that keep their start value, (s, p) with ``initial``; for profiles.
       iterations: most Gauss-Newton steps per start.
 
     Returns:
@@ -139,6 +144,7 @@ def least_squares(
         u = np.clip(to_unit(ps, np.broadcast_to(initial, (len(rows), *initial.shape[-2:]))), 0, 1).reshape(-1, p)
     per_row = len(u) // len(rows)
     w = np.repeat(np.arange(len(rows)), per_row)
+    held = np.zeros(u.shape, bool) if hold is None else np.tile(hold, (len(rows), 1))
 
     def evaluate(x: Array) -> Array:
         return problem.residuals(from_unit(ps, x))
@@ -147,12 +153,11 @@ def least_squares(
     cost = np.einsum("lm,lm->l", rows[w], _loss(r))
     evaluations, damping, stalled = len(u), np.full(len(u), 1e-2), np.zeros(len(u), int)
     trials = np.array([0.1, 1.0, 10.0, 100.0])
-    step = 5e-3  # large for a derivative, but friction makes the cost rough below this
     for _ in range(iterations):
         active = np.flatnonzero(stalled < 3)
         if len(active) == 0:
             break
-        sign = np.where(u[active] + step <= 1, step, -step)
+        sign = np.where(u[active] + STEP <= 1, STEP, -STEP)
         x = np.repeat(u[active][:, None], p, axis=1)
         x[:, np.arange(p), np.arange(p)] += sign
         nudged = evaluate(x.reshape(-1, p)).reshape(len(active), p, -1)
@@ -162,7 +167,7 @@ def least_squares(
             weight = rows[w[lane]] / np.sqrt(1 + r[lane] ** 2)
             gradient, hessian = jacobian @ (weight * r[lane]), (jacobian * weight) @ jacobian.T
             # A parameter on its bound that wants to leave the cube is held there.
-            free = ~(((u[lane] <= 0) & (gradient > 0)) | ((u[lane] >= 1) & (gradient < 0)))
+            free = ~(((u[lane] <= 0) & (gradient > 0)) | ((u[lane] >= 1) & (gradient < 0)) | held[lane])
             scale = np.maximum(np.diag(hessian), 1e-6 * max(np.diag(hessian).max(), 1e-12))[free]
             for t in trials:
                 d = np.zeros(p)
@@ -192,6 +197,24 @@ def least_squares(
         order = lanes[np.argsort(cost[lanes], kind="stable")]
         fits.append(Fit(from_unit(ps, u[order]), cost[order], evaluations // len(rows), seed))
     return fits
+
+
+def profile(problem: Problem, row: Array, fit: Fit, *, iterations: int = 8) -> Fit:
+    """The fit with further candidates: each parameter held off its best, the others fitted again.
+
+    Where the recordings leave a valley open, its ends are among these.
+    """
+    ps, p = problem.parameters, len(problem.parameters)
+    best = to_unit(ps, fit.best)
+    u = np.tile(best, (4 * p, 1))
+    hold = np.tile(np.eye(p, dtype=bool), (4, 1))
+    u[hold] = np.clip(u[hold] + np.repeat([-0.35, -0.15, 0.15, 0.35], p), 0, 1)
+    (new,) = least_squares(
+        problem, row[None], seed=fit.seed, initial=from_unit(ps, u), hold=hold, iterations=iterations
+    )
+    values, costs = np.concatenate([fit.values, new.values]), np.concatenate([fit.costs, new.costs])
+    order = np.argsort(costs, kind="stable")
+    return Fit(values[order], costs[order], fit.evaluations + new.evaluations, fit.seed)
 
 
 def cma_es(

@@ -107,7 +107,7 @@ class ServoPendulum:
     engine = "servo"
     levels = (_BASIC, (*_BASIC, "servo.drive_friction", "servo.load_friction"))
     method = "least-squares"
-    compared = Compared(_POSITION, "joint:servo.position", 1, scale=0.05, noise=0.0005)
+    compared = Compared(_POSITION, "joint:servo.position", 1, scale=0.05, noise=0.0007)  # encoder step 1.5 mrad
     unit, unit_size = "rad", 1.0
     stride = 3
 

@@ -1,0 +1,238 @@
+"""The contract of an engine, as checks.
+
+In: an engine and, where it cannot simulate the default scene, a ``Case`` of its own. Out: nothing, or an
+``AssertionError`` that says which promise is broken. A new engine proves itself in three lines:
+
+    from flyball.engines.testing import check_engine
+    def test_contract():
+        check_engine(MyEngine())
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flyball.base import FlyballError, InputError, Unsupported
+from flyball.engines.engine import Engine, Reduce, Simulation
+from flyball.scenes import Scene
+
+Array = NDArray[np.float64]
+
+_GRAVITY = 9.81
+
+_FALLING = """
+<mujoco><option timestep="0.001"/><worldbody>
+  <body name="ball" pos="0 0 10"><freejoint name="ball"/><geom name="ball" size="0.1" mass="0.3"/></body>
+</worldbody></mujoco>
+"""
+_RESTING = """
+<mujoco><option timestep="0.002"/><worldbody>
+  <geom name="floor" type="plane" size="1 1 1"/>
+  <body name="box" pos="0 0 0.05"><freejoint name="box"/><geom name="box" type="box" size=".05 .05 .05" mass="0.4"/>
+    <site name="box" type="box" size=".06 .06 .06"/></body>
+</worldbody><sensor><touch name="box" site="box"/></sensor></mujoco>
+"""
+_TURNING = """
+<mujoco><option timestep="0.002" gravity="0 0 0"/><worldbody>
+  <body name="rod"><joint name="rod" type="hinge" axis="0 0 1"/><geom name="rod" type="box" size=".3 .02 .02" mass="1"/>
+  </body></worldbody><actuator><motor name="rod" joint="rod"/></actuator></mujoco>
+"""
+_MIXED = """
+<mujoco><option timestep="0.002"/><worldbody>
+  <geom name="floor" type="plane" size="1 1 1"/>
+  <body name="box" pos=".3 0 .2"><freejoint name="box"/>
+    <geom name="box" type="box" size=".05 .04 .03" mass="0.4"/></body>
+  <body name="arm" pos="0 0 .5"><joint name="arm" type="hinge" axis="0 1 0" damping=".1"/>
+    <geom name="arm" type="capsule" size=".02" fromto="0 0 0 .4 0 0" mass=".5"/></body>
+</worldbody><actuator><position name="arm" joint="arm" kp="20"/></actuator></mujoco>
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A scene in which an engine is put to the test.
+
+    Attributes:
+      scene: something moves, by itself or by its actuators.
+      reads: fields whose course is compared.
+      setting: a settable field that changes that course.
+      values: two different values of it.
+      refused: a field that is not settable.
+      controls: number of actuators.
+    """
+
+    scene: Scene
+    reads: tuple[str, ...]
+    setting: str
+    values: tuple[float, float]
+    refused: str
+    controls: int
+
+
+MIXED = Case(
+    Scene("mixed", _MIXED, ()),
+    ("joint:box.position", "joint:arm.position", "joint:arm.velocity"),
+    "body:box.mass",
+    (0.2, 0.9),
+    "body:box.colour",
+    1,
+)
+
+
+def check_engine(engine: Engine, case: Case | None = None) -> None:
+    """All promises that the engine does not declare unsupported.
+
+    Args:
+      engine: the engine.
+      case: scene for the promises about batches; a box that falls on a floor beside an arm by default.
+    """
+    case = case or MIXED
+    check_threads(engine, case)
+    check_alone(engine, case)
+    check_save_restore(engine, case)
+    check_parameters(engine, case)
+    check_reductions(engine, case)
+    check_refusals(engine, case)
+    if engine.capabilities.get("contact", "unsupported") != "unsupported":
+        check_free_fall(engine)
+        check_resting_force(engine)
+        check_mass_carries_inertia(engine)
+
+
+def check_threads(engine: Engine, case: Case) -> None:
+    """The same bits for any number of threads, and when repeated."""
+    values, controls = np.linspace(*case.values, 6), _controls(case, 6)
+    first = _run(engine.open(case.scene, 6, threads=1), case, values, controls)
+    for threads in (1, 2, 3):
+        again = _run(engine.open(case.scene, 6, threads=threads), case, values, controls)
+        _same(first, again, f"{threads} threads change the result")
+
+
+def check_alone(engine: Engine, case: Case) -> None:
+    """A world in a batch is the world alone, to the bit."""
+    values, controls = np.linspace(*case.values, 5), _controls(case, 5)
+    batch = _run(engine.open(case.scene, 5, threads=2), case, values, controls)
+    for i in range(5):
+        alone = _run(engine.open(case.scene, 1, threads=1), case, values[i : i + 1], controls[i : i + 1])
+        _same({k: x[i : i + 1] for k, x in batch.items()}, alone, f"world {i} differs when it is alone")
+
+
+def check_save_restore(engine: Engine, case: Case) -> None:
+    """Restoring resumes bit-identically, in the same simulation and in another one, wholly and for some worlds."""
+    controls = _controls(case, 4)
+    half = controls.shape[1] // 2
+    sim = engine.open(case.scene, 4, threads=1)
+    reads: dict[str, Reduce] = dict.fromkeys(case.reads, "last")
+    sim.rollout(controls[:, :half], 1, reads)
+    saved = sim.save()
+    expected = sim.rollout(controls[:, half:], 1, reads)
+    sim.restore(saved)
+    _same(expected, sim.rollout(controls[:, half:], 1, reads), "restoring does not resume where it was saved")
+    other = engine.open(case.scene, 4, threads=2)
+    some = np.array([1, 3])
+    other.restore(saved[some], some)
+    resumed = other.rollout(controls[:, half:], 1, reads)
+    _same(
+        {k: x[some] for k, x in expected.items()},
+        {k: x[some] for k, x in resumed.items()},
+        "restoring some worlds of another simulation does not resume them",
+    )
+    _refused(InputError, "a state of the wrong size", lambda: sim.restore(saved[:, :-1]))
+
+
+def check_parameters(engine: Engine, case: Case) -> None:
+    """Per-world values are read back, act on their world alone, and outlive a reset."""
+    sim = engine.open(case.scene, 3, threads=1)
+    own = sim.get(case.setting)
+    low, high = case.values
+    sim.set({case.setting: np.array([low, high, own[2, 0]])})
+    np.testing.assert_array_equal(sim.get(case.setting)[:, 0], [low, high, own[2, 0]], "read back")
+    sim.reset()
+    np.testing.assert_array_equal(sim.get(case.setting)[:, 0], [low, high, own[2, 0]], "kept by a reset")
+    _refused(InputError, "a value that is not finite", lambda: sim.set({case.setting: np.array([low, np.nan, high])}))
+    _refused(InputError, "values for two of three worlds", lambda: sim.set({case.setting: np.ones(2)}))
+
+
+def check_reductions(engine: Engine, case: Case) -> None:
+    """Reads over a group of substeps: last, max, min, mean agree with all of them."""
+    name, controls = case.reads[-1], _controls(case, 2)
+    every = 5
+    kinds: tuple[Reduce, ...] = ("all", "last", "max", "min", "mean")
+    out = {how: engine.open(case.scene, 2, threads=1).rollout(controls, every, {name: how})[name] for how in kinds}
+    assert out["all"].shape[:3] == (2, controls.shape[1] // every, every), "the shape of a read of all substeps"
+    np.testing.assert_array_equal(out["last"], out["all"][:, :, -1])
+    np.testing.assert_array_equal(out["max"], out["all"].max(axis=2))
+    np.testing.assert_array_equal(out["min"], out["all"].min(axis=2))
+    np.testing.assert_allclose(out["mean"], out["all"].mean(axis=2), rtol=1e-12, atol=1e-12)
+
+
+def check_refusals(engine: Engine, case: Case) -> None:
+    """What cannot be done is refused by name, before anything is changed."""
+    sim = engine.open(case.scene, 2, threads=1)
+    before = sim.get(case.setting)
+    both = {case.setting: np.full(2, case.values[0]), case.refused: np.ones(2)}
+    _refused(Unsupported, case.refused, lambda: sim.set(both))
+    np.testing.assert_array_equal(sim.get(case.setting), before, "a refused call has set something")
+    _refused(FlyballError, "joint:nobody", lambda: sim.read(["joint:nobody.position"]))
+    _refused(Unsupported, "weather", lambda: engine.open(case.scene, 1, options={"weather": "rain"}))
+    _refused(InputError, "MJCF that does not parse", lambda: engine.open(Scene("broken", "<mujoco><world", ()), 1))
+    _refused(InputError, "controls of too many worlds", lambda: sim.step(_controls(case, 3)))
+
+
+def check_free_fall(engine: Engine) -> None:
+    """A ball thrown falls on its parabola, to first order in the time step."""
+    sim = engine.open(Scene("falling", _FALLING, ()), 2, threads=1)
+    velocity = np.array([[1.0, -2.0, 3.0], [0.0, 0.0, 0.0]])
+    sim.push("ball", np.concatenate([velocity, np.zeros((2, 3))], axis=1))
+    t = 0.5
+    seen = sim.step(np.zeros((2, round(t / sim.timestep), 0)), {"joint:ball.position": "last"})["joint:ball.position"]
+    expected = np.array([0.0, 0.0, 10.0]) + velocity * t - np.array([0.0, 0.0, _GRAVITY * t**2 / 2])
+    np.testing.assert_allclose(seen[:, :3], expected, rtol=0, atol=_GRAVITY * sim.timestep * t)
+
+
+def check_resting_force(engine: Engine) -> None:
+    """A floor bears a resting box with the box's weight, whatever the box weighs."""
+    mass = np.array([0.1, 0.4, 2.0])
+    sim = engine.open(Scene("resting", _RESTING, ()), 3, threads=1)
+    sim.set({"body:box.mass": mass})
+    sim.reset()
+    force = sim.step(np.zeros((3, 1000, 0)), {"sensor:box": "last"})["sensor:box"]
+    np.testing.assert_allclose(force[:, 0], mass * _GRAVITY, rtol=0.01)
+
+
+def check_mass_carries_inertia(engine: Engine) -> None:
+    """A rod twice as heavy turns half as fast under the same torque."""
+    sim = engine.open(Scene("turning", _TURNING, ()), 3, threads=1)
+    sim.set({"body:rod.mass": np.array([0.5, 1.0, 2.0])})
+    sim.reset()
+    speed = sim.step(np.full((3, 100, 1), 0.01), {"joint:rod.velocity": "last"})["joint:rod.velocity"][:, 0]
+    np.testing.assert_allclose(speed / speed[1], [2.0, 1.0, 0.5], rtol=1e-6)
+
+
+def _controls(case: Case, n: int) -> Array:
+    """Random controls (n, 200, nu), the same in every call."""
+    return np.random.default_rng(7).uniform(0, 1, (n, 200, case.controls))
+
+
+def _run(sim: Simulation, case: Case, values: Array, controls: Array) -> dict[str, Array]:
+    """The course of the reads from the start."""
+    sim.set({case.setting: values})
+    sim.reset()
+    return sim.rollout(controls, 1, dict.fromkeys(case.reads, "last"))
+
+
+def _same(a: dict[str, Array], b: dict[str, Array], text: str) -> None:
+    for name, x in a.items():
+        np.testing.assert_array_equal(x, b[name], f"{text}: {name}")
+
+
+def _refused(kind: type[FlyballError], what: str, call: Callable[[], object]) -> None:
+    try:
+        call()
+    except kind:
+        return
+    raise AssertionError(f"not refused with {kind.__name__}: {what}")
