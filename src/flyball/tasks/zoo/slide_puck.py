@@ -197,7 +197,8 @@ class SlidePuck:
     def judge(self, signals: Mapping[str, NDArray[np.float64]], events: Sequence[str]) -> Judgement:
         """Where the puck rests relative to the mark, as the tracker saw both: its bias cancels."""
         puck, mark = signals["object.pose"][:, :2], signals["mark.position"].mean(axis=0)
-        first, before, last = puck[:3].mean(axis=0), puck[-10:-5].mean(axis=0), puck[-5:].mean(axis=0)
+        first, last = puck[:STILL].mean(axis=0), puck[-5:].mean(axis=0)
+        before = puck[max(len(puck) - 10, 0) : max(len(puck) - 5, 1)].mean(axis=0)
         way = mark - first
         length = float(np.hypot(*way))
         error = last - mark
@@ -289,10 +290,10 @@ class SlidePuck:
         near = [
             np.clip(along - 0.07, -0.05, 0.1) / 0.05,
             np.tanh((along - 0.075) / 0.01),
-            across / 0.02,
+            np.clip(across, -0.06, 0.06) / 0.02,
             (left - 0.5) / 0.1,
             (np.sqrt(2 * told[:, 0] * flyarm.GRAVITY * left) - 0.6) / 0.15,
-            _turn(u, hand[:, 3]) / 0.1,
+            np.clip(_turn(u, hand[:, 3]), -0.3, 0.3) / 0.1,
             (y + 0.1) / 0.1,
             np.tanh((y - RISE_FROM) / 0.02),
             np.tanh((y - LET_GO) / 0.02),
