@@ -116,11 +116,20 @@ def _tumble(t: Array, r: Rotation, spin: Array) -> tuple[Array, Array]:
     the rotation vectors between model and measurement.
     """
     r0, w = r[0], np.median(spin[1:] if len(spin) > 1 else spin, axis=0)
-    design = np.stack([np.ones_like(t), t], axis=1)
     for _ in range(8 if len(t) >= 3 else 0):
-        steady = Rotation.from_rotvec(t[:, None] * w)
-        # The error in the frame of R0: about d0 + t dw, linear in both.
+        turned = t[:, None] * w
+        steady = Rotation.from_rotvec(turned)
+        # The error in the frame of R0 is d0 + J(w t) t dw, with J the left Jacobian of the exponential map.
         error = steady.apply(((r0 * steady).inv() * r).as_rotvec())
-        x, *_ = np.linalg.lstsq(design, error, rcond=None)
-        r0, w = r0 * Rotation.from_rotvec(x[0]), w + x[1]
+        design = np.concatenate([np.tile(np.eye(3), (len(t), 1, 1)), t[:, None, None] * _jacobian(turned)], axis=2)
+        x, *_ = np.linalg.lstsq(design.reshape(-1, 6), error.ravel(), rcond=None)
+        r0, w = r0 * Rotation.from_rotvec(x[:3]), w + x[3:]
     return r0.as_quat(scalar_first=True), w
+
+
+def _jacobian(v: Array) -> Array:
+    """Left Jacobian of the exponential map at rotation vectors v (n, 3): (n, 3, 3)."""
+    angle = np.maximum(np.linalg.norm(v, axis=1), 1e-6)[:, None, None]
+    cross = np.zeros((len(v), 3, 3))
+    cross[:, [2, 0, 1], [1, 2, 0]], cross[:, [1, 2, 0], [2, 0, 1]] = v, -v
+    return np.eye(3) + (1 - np.cos(angle)) / angle**2 * cross + (angle - np.sin(angle)) / angle**3 * cross @ cross
