@@ -67,7 +67,7 @@ def event_of(p: Parameter) -> str:
     return ""
 
 
-def pick(attempts: Attempts, task: Task, k: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def pick(attempts: Attempts, task: Task, k: int) -> NDArray[np.int64]:
     """k attempts of as many different outcomes as there are, the most informative (furthest) first within each."""
     judged = attempts.judge(task)
     groups: dict[str, list[int]] = {}
@@ -95,7 +95,7 @@ def fit_robot(task: Task, logged: Attempts, config: ReplayConfig, *, seed: int, 
     scene = task.scene
     seen = set(task.observed(logged.signals, scene.nominal(2), rng))
     swept = [p for p in scene.parameters if p.path not in seen and not event_of(p)]
-    order = pick(logged, task, max(config.attempts), rng)
+    order = pick(logged, task, max(config.attempts))
     m = config.candidates[0]
     units = np.column_stack([_strata(rng, m) for _ in swept])
     if start is not None:
@@ -110,7 +110,7 @@ def fit_robot(task: Task, logged: Attempts, config: ReplayConfig, *, seed: int, 
         fit = _regress(units, sim, real, config.ridge, apart)
         if round_ < len(config.candidates) - 1:
             units = _propose(rng, fit, units, config.candidates[round_ + 1])
-    post, picked = _posterior(rng, fit, units, 4 * m, 1.15)
+    post, picked = _posterior(rng, fit, units, 40 * m, 1.15)
     out = {p.path: p.from_unit(post[:, j]) for j, p in enumerate(swept)}
     for p in scene.parameters:
         event = event_of(p)
@@ -118,7 +118,10 @@ def fit_robot(task: Task, logged: Attempts, config: ReplayConfig, *, seed: int, 
             out[p.path] = _threshold(
                 p, traces[event], logged, order[: config.attempts[-1]], event, task.horizon_s, picked, rng
             )
-    out |= task.observed(logged.signals, scene.nominal(len(picked)) | out, rng)
+    weights = task.plausible(scene.nominal(len(picked)) | out) + 1e-9
+    kept = rng.choice(len(picked), size=4 * m, p=weights / weights.sum())
+    out = {path: x[kept] for path, x in out.items()}
+    out |= task.observed(logged.signals, scene.nominal(len(kept)) | out, rng)
     paths = tuple(p.path for p in scene.parameters if p.path in out)
     return Fitted(paths, np.column_stack([out[p] for p in paths]), replays)
 

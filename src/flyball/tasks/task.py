@@ -181,6 +181,9 @@ class Task(Protocol):
           Numbers whose mean over a robot's attempts is informative, (n, s), and numbers that must be kept apart, (n, r).
         """
 
+    def plausible(self, values: Values) -> NDArray[np.float64]:
+        """How plausible joint values are before any log, beyond the parameters' own ranges: weights (n,), 0 to 1."""
+
     def observed(
         self, signals: Mapping[str, NDArray[np.float64]], samples: Values, rng: np.random.Generator
     ) -> dict[str, NDArray[np.float64]]:

@@ -250,12 +250,13 @@ class World:
 
     def _arrivals(self, steps: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Which action is in force in each substep, (n, steps*every), and its share of that substep, (n, ..., 1)."""
-        if steps not in self._arriving:
+        if steps not in self._arriving:  # computed for one period and repeated: stepped and replayed are the same bits
             h = self.simulation.timestep
-            t = (np.arange(steps * self.every) + 1)[None] * h - self._delay[:, None]
-            s = t / self.dt + 1e-9
-            k = np.floor(s).astype(int)
-            self._arriving[steps] = k, np.clip((s - k) * self.dt / h, 0.0, 1.0)[..., None]
+            s = np.round(((np.arange(self.every) + 1)[None] * h - self._delay[:, None]) / self.dt, 9)
+            k = np.floor(s)
+            share = np.tile(np.clip((s - k) * self.dt / h, 0.0, 1.0), (1, steps))
+            period = np.repeat(np.arange(steps), self.every)
+            self._arriving[steps] = np.tile(k.astype(int), (1, steps)) + period, share[..., None]
         return self._arriving[steps]
 
     def _play(self, actions: NDArray[np.float64]) -> NDArray[np.float64]:

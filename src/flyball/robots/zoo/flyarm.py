@@ -69,10 +69,10 @@ ARM = f"""
 </body>"""
 
 DEFAULTS = """<default><default class="pad">
- <geom type="sphere" size=".006" contype="2" conaffinity="1" condim="3" solref=".004 1" friction="1 .005 .0001"/>
+ <geom type="sphere" size=".006" contype="2" conaffinity="1" condim="3" solref=".005 1" friction="1 .005 .0001"/>
 </default></default>"""
 
-EQUALITY = '<joint joint1="left" joint2="right" solref=".004 1"/>'
+EQUALITY = '<joint joint1="left" joint2="right" solref=".005 1"/>'
 TENDON = '<fixed name="grip"><joint joint="left" coef="1"/><joint joint="right" coef="1"/></fixed>'
 ACTUATORS = (
     "".join(

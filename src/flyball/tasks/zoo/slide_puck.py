@@ -225,7 +225,7 @@ class SlidePuck:
         out["tracker.noise_m"] = rng.uniform(0.0005, 0.002, n)
         for a in "xy":
             out[f"tracker.bias_m.{a}"] = rng.uniform(-0.004, 0.004, n)
-        odd = rng.random(n) < 0.5
+        odd = rng.permutation(n) < (n + 1) // 2
         for path, low, high in (
             ("start.x", 0.42, 0.47),
             ("start.y", -0.16, -0.12),
@@ -260,6 +260,10 @@ class SlidePuck:
             around(way[..., :1], (0, 6, 16, 30)) * 100,
         ]
         return np.concatenate(means, axis=1), way[:, -5:].mean(axis=1) * 20
+
+    def plausible(self, values: Values) -> NDArray[np.float64]:
+        """The parameters' ranges say it all."""
+        return np.ones(len(values["object.friction"]))
 
     def observed(
         self, signals: Mapping[str, NDArray[np.float64]], samples: Values, rng: np.random.Generator
