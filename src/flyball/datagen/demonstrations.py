@@ -1,7 +1,8 @@
 """Demonstrations: an expert at work in many drawn worlds, as windows to learn from.
 
-In: a task, parameter values per world, a controller. Out: features and coded action chunks of the attempts that succeeded.
-The actions that are executed are disturbed, the ones that are learned are clean: the windows show how to come back.
+In: a task, parameter values per world, a controller. Out: features and coded action chunks of the attempts that
+succeeded. The actions that are executed are disturbed, the ones that are learned are clean: the windows show how to come
+back.
 """
 
 from __future__ import annotations
@@ -105,20 +106,21 @@ def _batch(
     n = len(seeds)
     world = World(task, n, threads=config.threads)
     act = controller or task.expert(told)
-    rng = np.random.default_rng([int(seeds[0]), 1])
-    strength = config.disturbance * rng.random((n, 1)) * (rng.random((n, 1)) < 0.8)
     low, high = task.embodiment.action_limits()
+    rngs = [np.random.default_rng([int(s), 1]) for s in seeds]  # one per world: the same in any batch
+    strength = config.disturbance * np.array([[r.random() * (r.random() < 0.8)] for r in rngs])
+    kicks = np.stack([r.standard_normal((world.steps, len(low))) for r in rngs], axis=1)
     observation = world.reset(values, seeds)
     observations, clean, sent = [], [], []
     drift = np.zeros((n, len(low)))
     reach = np.full((n, len(low)), 0.0)
-    for _ in range(world.steps):
+    for kick in kicks:
         action = np.clip(act(observation), low, high)
         observations.append(observation)
         clean.append(action)
         if len(clean) > 1:
             reach = np.maximum(reach, np.abs(action - clean[0]))
-        drift = 0.7 * drift + 0.7 * rng.standard_normal(drift.shape)
+        drift = 0.7 * drift + 0.7 * kick
         disturbed = np.clip(action + strength * drift * np.minimum(reach, 0.25), low, high)
         observation = world.step(disturbed)
         sent.append(disturbed)

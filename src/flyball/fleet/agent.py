@@ -174,6 +174,9 @@ class Agent:
         order = self._order
         if order is None or not order.release or not self._due("robot"):
             return False
+        active = self.updater.active()
+        if (active is None or active.name != order.release) and order.release not in self.refused:
+            return False  # the hub was lost between order and update; its answer is worth waiting for
         done = self.spool.done(order.id)
         index = next((i for i in range(order.attempts) if i not in done), None)
         if index is None:

@@ -76,8 +76,12 @@ def _turns(
     config: DemoConfig, operator: Operator, executor: LocalExecutor, display: Display
 ) -> tuple[list[dict[str, Any]], Standing, dict[str, int]]:
     store = operator.workspace.store
-    first = Stages(config, operator, executor, display)
-    standing = _commission(first)
+    kept = store.row("turn", "first")
+    if kept is None:
+        first = Stages(config, operator, executor, display)
+        kept = {"standing": asdict(_commission(first)), "steps": first.steps}
+        store.put_row("turn", "first", json.loads(json.dumps(kept)))
+    standing, steps = standing_from(kept["standing"]), kept["steps"]
     rows = []
     for number in range(config.turns):
         key = f"{number:03d}"
@@ -88,7 +92,7 @@ def _turns(
             store.put_row("turn", key, json.loads(json.dumps(kept)))
         standing = standing_from(kept["standing"])
         rows.append(kept["row"])
-    return rows, standing, first.steps
+    return rows, standing, steps
 
 
 def _commission(stages: Stages) -> Standing:

@@ -1,4 +1,4 @@
-"""Between episodes and attempts. In: episodes of the catalogue. Out: arrays that tasks judge and calibration replays."""
+"""Between episodes and attempts. In: episodes of the catalogue. Out: arrays for tasks to judge and to replay."""
 
 from __future__ import annotations
 

@@ -103,9 +103,10 @@ class Operator:
                 self.say(f"quarantined {path}: {why}")
 
     def episodes(self, id_: str) -> list[Episode]:
-        """The judged episodes of an order."""
+        """The judged episodes of an order, by robot and time; the order in which logs came home is chance."""
         catalogue = Catalogue(self.workspace.store)
-        return [catalogue.load(r.digest) for r in catalogue.query(f"labels.order = '{id_}'")]
+        rows = catalogue.query(f"labels.order = '{id_}'", order="robot, start_ns")
+        return [catalogue.load(r.digest) for r in rows]
 
     def publish(self, name: str, files: Mapping[str, bytes], reports: tuple[str, ...], **rest: Any) -> Release:
         """Sign a release and put it into the store with what it was made from."""

@@ -1,7 +1,8 @@
-"""One turn: attempts, logs, failures, calibration, reproduction, demonstrations, training, evaluation, gate, release, rollout.
+"""One turn: attempts, logs, failures, calibration, reproduction, demonstrations, training, evaluation, gate, rollout.
 
-In: a workspace, a fleet that runs, the standing of the loop after the turn before. Out: the turn's row and the new standing,
-both in the workspace. Every piece of work goes through the step cache, so a turn that was killed goes on where it was.
+In: a workspace, a fleet that runs, the standing of the loop after the turn before. Out: the turn's row and the new
+standing, both in the workspace. Every piece of work goes through the step cache, so a turn that was killed goes on where
+it was.
 """
 
 from __future__ import annotations
@@ -35,12 +36,11 @@ from flyball.loop.executors import Executor
 from flyball.loop.logs import attempts_of
 from flyball.loop.operate import Operator
 from flyball.releases.gate import GateRules, decide
-from flyball.tasks import Task
 
 CLUSTER = 2
 """Failures of one kind on one robot that make a turn learn; fewer are taken for bad luck."""
 COLLAPSE = (0.7, 0.6)
-"""A robot that succeeded at least this often and now at most that often lives in a changed world: its old logs retire."""
+"""A robot that succeeded at least this often and now at most that often lives in a changed world; old logs retire."""
 REPRODUCED = 0.5
 """A failure is reproduced when more than this share of posterior draws ends in the same way."""
 
@@ -84,6 +84,11 @@ class Standing:
 def standing_from(data: Mapping[str, Any]) -> Standing:
     """Inverse of ``asdict``, from JSON."""
     return Standing(**{**data, "told": {r: tuple(v) for r, v in data["told"].items()}})
+
+
+def _finite(x: Any) -> float | None:
+    """A number as JSON has it: None for what is not one."""
+    return float(x) if np.isfinite(x) else None
 
 
 class Stages:
@@ -195,7 +200,7 @@ class Stages:
 
         inputs = {"task": self.task.name, "values": values, "config": config, "windows": self.budget.windows,
                   "seed": seed, "warm": warm}  # fmt: skip
-        made = json_of(self.store, step(self.store, "flyball.loop.train", 1, inputs, make))
+        made = json_of(self.store, step(self.store, "flyball.loop.train", 2, inputs, make))
         return made["policy"], made["state"], made["kept"]
 
     def calibrations_file(self, told: Mapping[str, Sequence[float]]) -> bytes:
@@ -311,8 +316,11 @@ class Turn(Stages):
 
     # calibration ------------------------------------------------------------------------------------------
 
-    def gap(self, episodes: Sequence[Episode], standing: Standing) -> float:
-        """How well fresh logs are predicted by what was known before them; see ``calibration.reproduction.gap``."""
+    def gap(self, episodes: Sequence[Episode], standing: Standing) -> float | None:
+        """How well fresh logs are predicted by what was known before them; see ``calibration.reproduction.gap``.
+
+        None when no attempt was completed.
+        """
         with self.stage("gap", len(self.operator.robots)):
             jobs = []
             for robot in self.operator.robots:
@@ -326,18 +334,18 @@ class Turn(Stages):
                 args = (self.task.name, logged, range(len(logged.events)), samples, self.seed("gap"))
                 jobs.append(lambda i=inputs, a=args: self.cached("gap", 1, i, work.measure_gap, *a))
             found = [float(json_of(self.store, a)) for a in self.spread(jobs)]
-        return float(np.mean(found)) if found else float("nan")
+        return _finite(np.mean(found)) if found else None
 
     def calibrate(
         self, robots: Sequence[str], changed: Sequence[str], standing: Standing
-    ) -> tuple[dict[str, str], dict[str, float]]:
+    ) -> tuple[dict[str, str], dict[str, float | None]]:
         """Fit robots to their logs; robot -> digest of its calibration, and the mean held-out gap before and after."""
         with self.stage("calibrate", len(robots)):
             catalogue = Catalogue(self.store)
             jobs = []
             for robot in robots:
                 where = f"robot = '{robot}' AND task = '{self.task.name}' AND labels.turn >= {standing.since[robot]}"
-                rows = catalogue.query(where)
+                rows = catalogue.query(where, order="start_ns")
                 logged = attempts_of(self.task, [catalogue.load(r.digest) for r in rows][-64:])
                 before = standing.fits.get(robot, "") if robot not in changed else ""
                 start = work.fitted_from(json_of(self.store, self.store.artifact(before))) if before else None
@@ -355,7 +363,7 @@ class Turn(Stages):
         before_after = np.nanmean(np.array(held), axis=0) if held else (float("nan"),) * 2
         self.display.note(f"turn {self.number}: {len(robots)} robots calibrated; "
                           f"held-out gap {before_after[0]:.3f} -> {before_after[1]:.3f}")  # fmt: skip
-        return out, {"before": float(before_after[0]), "after": float(before_after[1])}
+        return out, {"before": _finite(before_after[0]), "after": _finite(before_after[1])}
 
     def samples(self, standing: Standing, robot: str) -> dict[str, NDArray[np.float64]]:
         """Joint samples of a robot's parameters; nominal values before its first calibration."""
@@ -403,7 +411,7 @@ class Turn(Stages):
         return self.train(self.name, self.worlds(standing, self.budget.demonstrations, rng), False, standing.state)
 
     def worlds(self, standing: Standing, n: int, rng: np.random.Generator) -> dict[str, NDArray[np.float64]]:
-        """Worlds to demonstrate in: two thirds as robots are, one third mixed from different robots, all spread a little."""
+        """Worlds to demonstrate in: two thirds as robots are, one third mixed from different ones, all spread a little."""
         robots = sorted(standing.fits)
         posts = {r: self.samples(standing, r) for r in robots}
         out: dict[str, NDArray[np.float64]] = {}
@@ -426,7 +434,7 @@ class Turn(Stages):
     def prove(
         self, standing: Standing, policy: str, told: Mapping[str, Sequence[float]]
     ) -> tuple[EvaluationReport, dict[str, Any]]:
-        """Candidate against deployed on equal seeds in the calibrated scenes, until the sequential test has an answer."""
+        """Candidate against deployed on equal seeds in the calibrated scenes, until the sequential test answers."""
         robots = sorted(standing.fits)
         rule, nominal = self.budget.rule, self.task.told(self.task.scene.nominal(1))[0]
         scenes = tuple(standing.fits[r] for r in robots)
@@ -442,9 +450,9 @@ class Turn(Stages):
                 values = self._drawn(standing, who, rng)
                 both = self.spread(
                     [
-                        lambda d=d, t=t: json_of(self.store, self.cached(  # type: ignore[misc]
-                            "trials", 1, [self.task.name, d, t, values, seeds, self.budget.execute], work.trials,
-                            self.task.name, self.store.get(d), t, values, seeds, self.budget.execute))
+                        lambda d=d, t=t, v=values, s=seeds: json_of(self.store, self.cached(  # type: ignore[misc]
+                            "trials", 1, [self.task.name, d, t, v, s, self.budget.execute], work.trials,
+                            self.task.name, self.store.get(d), t, v, s, self.budget.execute))
                         for d, t in (
                             (policy, np.array([told.get(r, nominal) for r in who])),
                             (standing.policy, np.array([standing.told.get(r, nominal) for r in who])),
@@ -462,9 +470,7 @@ class Turn(Stages):
             report = EvaluationReport(protocol.digest, policy, tuple(rows), test.to_json(), locked_environment())
             stored = self.store.put("report", json.dumps(report.to_json(), sort_keys=True).encode(), parents=[policy],
                                     producer="flyball.evaluation@1", labels={"turn": self.number})  # fmt: skip
-            decision = decide(
-                report, candidate=policy, task=self.task.name, deployed=True, rules=GateRules()
-            )
+            decision = decide(report, candidate=policy, task=self.task.name, deployed=True, rules=GateRules())
             self.report_digest = stored.digest
         self.display.note(
             f"turn {self.number}: gate {'allows' if decision.allowed else 'refuses'}: " + "; ".join(decision.reasons)
