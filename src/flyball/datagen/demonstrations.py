@@ -1,8 +1,8 @@
 """Demonstrations: an expert at work in many drawn worlds, as windows to learn from.
 
 In: a task, parameter values per world, a controller. Out: features and coded action chunks of the attempts that
-succeeded. The actions that are executed are disturbed, the ones that are learned are clean: the windows show how to come
-back.
+succeeded. The actions that are executed are disturbed, the ones that are learned are clean: the windows show how to
+come back.
 """
 
 from __future__ import annotations

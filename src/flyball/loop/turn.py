@@ -1,8 +1,8 @@
 """One turn: attempts, logs, failures, calibration, reproduction, demonstrations, training, evaluation, gate, rollout.
 
 In: a workspace, a fleet that runs, the standing of the loop after the turn before. Out: the turn's row and the new
-standing, both in the workspace. Every piece of work goes through the step cache, so a turn that was killed goes on where
-it was.
+standing, both in the workspace. Every piece of work goes through the step cache, so a turn that was killed goes on
+where it was.
 """
 
 from __future__ import annotations
@@ -411,7 +411,7 @@ class Turn(Stages):
         return self.train(self.name, self.worlds(standing, self.budget.demonstrations, rng), False, standing.state)
 
     def worlds(self, standing: Standing, n: int, rng: np.random.Generator) -> dict[str, NDArray[np.float64]]:
-        """Worlds to demonstrate in: two thirds as robots are, one third mixed from different ones, all spread a little."""
+        """Worlds to demonstrate in: two thirds as robots are, one third mixed from several, all spread a little."""
         robots = sorted(standing.fits)
         posts = {r: self.samples(standing, r) for r in robots}
         out: dict[str, NDArray[np.float64]] = {}
@@ -482,10 +482,7 @@ class Turn(Stages):
     ) -> dict[str, NDArray[np.float64]]:
         """One posterior draw per trial, of the robot it stands for."""
         posts = {r: self.samples(standing, r) for r in set(who)}
-        picks = [
-            int(rng.integers(len(posts[r]["start.x"] if "start.x" in posts[r] else next(iter(posts[r].values())))))
-            for r in who
-        ]
+        picks = [int(rng.integers(len(next(iter(posts[r].values()))))) for r in who]
         paths = [p.path for p in self.task.scene.parameters]
         return {p: np.array([posts[r][p][i] for r, i in zip(who, picks, strict=True)]) for p in paths}
 
