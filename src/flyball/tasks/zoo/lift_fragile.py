@@ -86,7 +86,14 @@ SPEED, LIFT_SPEED, TOP = 0.35, 0.22, 0.212
 OPEN = -6.0
 """Grip command that opens [N]."""
 
-TOLD = ("grip.force", "gripper.force_scale", "object.mass", "arm.gain_scale", "arm.delay_s", *(f"tracker.bias_m.{a}" for a in "xyz"))
+TOLD = (
+    "grip.force",
+    "gripper.force_scale",
+    "object.mass",
+    "arm.gain_scale",
+    "arm.delay_s",
+    *(f"tracker.bias_m.{a}" for a in "xyz"),
+)
 
 
 def least_force(v: Values) -> NDArray[np.float64]:
@@ -219,10 +226,13 @@ class LiftFragile:
         for a in "xyz":
             out[f"tracker.bias_m.{a}"] = rng.uniform(-0.004, 0.004, n)
         odd = rng.permutation(n) < (n + 1) // 2
-        out["object.size_scale"] = np.where(odd, rng.uniform(0.85, 1.25, n), 1.0)
-        out["start.yaw"] = np.where(odd, rng.uniform(0.35, 0.75, n) * rng.choice([-1, 1], n), 0.0)
-        out["start.x"] = np.where(odd, rng.uniform(0.37, 0.46, n), 0.42)
-        out["start.y"] = np.where(odd, rng.uniform(-0.09, 0.09, n), 0.0)
+        side = rng.choice([-1.0, 1.0], (2, n))
+        big = rng.random(n) < 0.5
+        size = np.where(big, rng.uniform(1.15, 1.3, n), rng.uniform(0.78, 0.88, n))
+        out["object.size_scale"] = np.where(odd, size, 1.0)
+        out["start.yaw"] = np.where(odd, rng.uniform(0.5, 0.85, n) * side[0], 0.0)
+        out["start.x"] = np.where(odd, rng.uniform(0.35, 0.47, n), 0.42)
+        out["start.y"] = np.where(odd, rng.uniform(0.05, 0.11, n) * side[1], 0.0)
         return out
 
     # what logs say ----------------------------------------------------------------------------------------
@@ -361,7 +371,7 @@ class LiftFragile:
         return lambda obs: act(obs, told)
 
     def baselines(self) -> Mapping[str, Callable[[int], Controller]]:
-        """``fixed-grip-F`` (forces on a grid) and ``slip-feedback`` (raise the force while the box lags the hand)."""
+        """``fixed-grip-F`` (forces on a grid) and ``slip-feedback`` (raise the force until the box comes along)."""
         nominal = self.told(self.scene.nominal(1))
 
         def fixed(force: float, n: int) -> Controller:
@@ -373,14 +383,11 @@ class LiftFragile:
             f"fixed-grip-{f:.1f}": lambda n, f=f: fixed(f, n)  # type: ignore[misc]
             for f in np.exp(np.linspace(np.log(3.0), np.log(18.0), 12))
         }
-        out["slip-feedback"] = lambda n: _slip_feedback(np.repeat(nominal, n, axis=0))
+        out["slip-feedback"] = lambda n: _SlipFeedback(np.repeat(nominal, n, axis=0))
         return out
 
 
-
-def act(
-    obs: Observation, told: NDArray[np.float64], force: NDArray[np.float64] | None = None
-) -> NDArray[np.float64]:
+def act(obs: Observation, told: NDArray[np.float64], force: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
     """The lifting law, without memory: funnel down onto the box, close softly, ramp the grip, lift, hold.
 
     Args:
@@ -421,22 +428,97 @@ def act(
     return np.concatenate([joints, np.where(close, ramp, OPEN)[:, None]], axis=1)
 
 
-def _slip_feedback(told: NDArray[np.float64]) -> Controller:
-    """The reactive script: starts with a soft grip and raises it while the box lags the hand."""
-    force = np.full(len(told), 4.0)
+class _SlipFeedback:
+    """The reactive script: one attempt of n worlds, without calibration.
 
-    def step(obs: Observation) -> NDArray[np.float64]:
-        hand, box = flyarm.forward(obs["joint.position"]), obs["object.pose"]
-        held = (obs["gripper.force"][:, 0] > 1.0) & (obs["gripper.width"][:, 0] < flyarm.OPEN_WIDTH - 0.01)
-        lag = hand[:, 2] - box[:, 2]
-        if not hasattr(step, "last"):
-            step.last = lag  # type: ignore[attr-defined]
-        slipping = held & (lag > step.last + 0.0008)  # type: ignore[attr-defined]
-        step.last = np.where(held, 0.7 * step.last + 0.3 * lag, lag)  # type: ignore[attr-defined]
-        force[:] = np.where(slipping, force * 1.12, force)
-        return act(obs, told, force)
+    It closes softly, then pulls slowly and raises the force period by period until the filtered box comes along; a hand
+    that has slipped 20 mm goes back and pulls again. Then it adds a margin, lifts, and raises the force whenever the box
+    falls behind. The scatter of the box at rest tells it how noisy the tracker is, and the servos' sag is learned as it
+    goes; everything else is believed to be nominal.
 
-    return step
+    The constants were tuned on 96 drawn cells.
+
+    Args:
+      told: what is believed, (n, len(TOLD)).
+    """
+
+    CLOSE, TOUCH = 3.4, 1.0  # N
+    GROW, MARGIN, GROW_SLIPPING = 1.06, 1.27, 1.09  # factors on the force
+    PULL, BACK, ROOM = 0.03, 0.18, 0.020  # m/s, m/s, m
+    SURE, LEAST = 1.35, 0.001  # standard deviations, m: what counts as the box coming along
+    BEHIND = 0.003  # m: what counts as slipping, with SURE standard deviations on top
+    SMOOTH_RISE, SMOOTH_LAG, SMOOTH_SAG = 0.5, 0.28, (0.2, 0.02)  # shares of the newest sample; sag free, held
+    SPEED, ACCELERATION = 0.23, 0.93  # m/s, m/s^2
+
+    def __init__(self, told: NDArray[np.float64]) -> None:
+        n = len(told)
+        self._told, self._k = told, 0
+        self._force = np.full(n, self.CLOSE)
+        self._held, self._lifting, self._back = (np.zeros(n, bool) for _ in range(3))
+        self._sag, self._speed = np.zeros((n, 5)), np.zeros(n)
+        self._aim, self._grasp_z, self._lag_then = np.zeros((n, 4)), np.zeros(n), np.zeros(n)
+
+    def __call__(self, obs: Observation) -> NDArray[np.float64]:
+        q, felt, width = obs["joint.position"], obs["gripper.force"][:, 0], obs["gripper.width"][:, 0]
+        hand, height = flyarm.forward(q), obs["object.pose"][:, 2]
+        weight = flyarm.gravity_torque(q, 0.0) / flyarm.KP
+        self._filter(obs, hand[:, 2], weight)
+        touch = ~self._held & (felt > self.TOUCH) & (width < flyarm.OPEN_WIDTH - 0.01)
+        self._aim[touch], self._grasp_z[touch] = hand[touch, :4], hand[touch, 2]
+        self._held |= touch
+        self._regulate(hand[:, 2])
+
+        dt = 1.0 / flyarm.CONTROL_HZ
+        pull = np.where(self._back, -self.BACK, self.PULL)
+        up = np.clip(5.0 * (TOP - self._aim[:, 2]), -self.SPEED, self.SPEED)
+        up = np.clip(up, self._speed - 2 * self.ACCELERATION * dt, self._speed + self.ACCELERATION * dt)
+        self._speed = np.where(self._held, np.where(self._lifting, up, pull), 0.0)
+        self._aim[:, 2] += self._speed * dt
+        goal = self._aim.copy()
+        goal[:, 2] += self._speed * (flyarm.SERVO_S + self._told[:, 4])
+        goal[:, 2] += 0.5 * np.clip(self._aim[:, 2] - hand[:, 2], -0.02, 0.02)
+        free = act(obs, self._told, self._force)
+        held = self._held[:, None]
+        self._sent = np.where(held, flyarm.inverse(goal) + weight, free[:, :5]) + self._sag
+        grip = np.where(self._held | (free[:, 5] > 0), self._force, OPEN)
+        self._height = height
+        self._k += 1
+        return np.concatenate([self._sent, grip[:, None]], axis=1)
+
+    def _filter(self, obs: Observation, hand: NDArray[np.float64], weight: NDArray[np.float64]) -> None:
+        """Smoothed height of the box and its lag behind the hand; while it rests, its true height and its scatter."""
+        q, qd, height = obs["joint.position"], obs["joint.velocity"], obs["object.pose"][:, 2]
+        if self._k == 0:
+            self._rest, self._smooth, self._lag = height.copy(), height.copy(), hand - height
+            self._variance = np.full(len(height), 1e-6)
+            return
+        slow = np.where(self._held, self.SMOOTH_SAG[1], self.SMOOTH_SAG[0])[:, None]
+        slow = slow / (1 + np.abs(qd).max(axis=1, keepdims=True) / 0.3)  # delays blur it while the arm moves
+        self._sag += slow * (self._sent - q - flyarm.SERVO_S * qd - weight - self._sag)
+        resting = ~self._held
+        scatter = (height - self._height) ** 2 / 2
+        self._variance += np.where(resting, (scatter - self._variance) / min(self._k + 1, 20), 0.0)
+        self._rest += np.where(resting, (height - self._rest) / min(self._k + 1, 40), 0.0)
+        self._smooth += self.SMOOTH_RISE * (height - self._smooth)
+        self._lag += self.SMOOTH_LAG * (hand - height - self._lag)
+
+    def _regulate(self, hand: NDArray[np.float64]) -> None:
+        """Force and phase of every world."""
+        doubt = self.SURE * np.sqrt(self._variance * self.SMOOTH_RISE / (2 - self.SMOOTH_RISE))
+        comes = (self._smooth - self._rest > np.maximum(self.LEAST, doubt)) & (hand - self._grasp_z > self.LEAST)
+        new = self._held & ~self._lifting & comes
+        self._lifting |= new
+        self._force = np.where(new, self.MARGIN * self._force, self._force)
+        self._lag_then = np.where(new, self._lag, self._lag_then)
+        doubt = self.SURE * np.sqrt(self._variance * self.SMOOTH_LAG / (2 - self.SMOOTH_LAG))
+        behind = self._lag - self._lag_then
+        slipping = self._lifting & (behind > self.BEHIND + doubt)
+        self._force = np.where(slipping, self.GROW_SLIPPING * self._force, self._force)
+        self._lag_then = np.where(slipping, self._lag_then + 0.3 * behind, self._lag_then)
+        pulling = self._held & ~self._lifting
+        way = self._aim[:, 2] - self._grasp_z
+        self._back = pulling & ((way > self.ROOM) | (self._back & (way > 0.001)))
+        self._force = np.where(pulling & ~self._back, self.GROW * self._force, self._force)
 
 
 LIFT_FRAGILE = LiftFragile()
