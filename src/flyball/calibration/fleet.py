@@ -34,8 +34,8 @@ class ReplayConfig:
       threads: CPU threads of the engine.
     """
 
-    candidates: tuple[int, ...] = (128, 96, 96)
-    attempts: tuple[int, ...] = (2, 3, 5)
+    candidates: tuple[int, ...] = (96, 80, 96)
+    attempts: tuple[int, ...] = (2, 2, 4)
     ridge: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
     threads: int = 2
 

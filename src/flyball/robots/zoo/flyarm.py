@@ -49,14 +49,14 @@ ARM = f"""
       <geom name="palm" type="box" size=".02 .05 .012" pos="0 0 .075" contype="2" conaffinity="1"/>
       <body name="finger_left" pos="0 0 {HAND}">
        <inertial pos="0 0 -.03" mass=".05" diaginertia=".00002 .00002 .00001"/>
-       <joint name="left" type="slide" axis="0 1 0" range="0 {OPEN_WIDTH / 2}" damping="40"/>
+       <joint name="left" type="slide" axis="0 1 0" range="0 {OPEN_WIDTH / 2}" damping="25"/>
        <geom type="box" size=".012 .004 .03" pos="0 .010 -.02" contype="2" conaffinity="1"/>
        <geom class="pad" pos="-.008 .006 0"/><geom class="pad" pos=".008 .006 0"/>
        <site name="pad_left" type="box" size=".016 .004 .007" pos="0 .002 0"/>
       </body>
       <body name="finger_right" pos="0 0 {HAND}">
        <inertial pos="0 0 -.03" mass=".05" diaginertia=".00002 .00002 .00001"/>
-       <joint name="right" type="slide" axis="0 -1 0" range="0 {OPEN_WIDTH / 2}" damping="40"/>
+       <joint name="right" type="slide" axis="0 -1 0" range="0 {OPEN_WIDTH / 2}" damping="25"/>
        <geom type="box" size=".012 .004 .03" pos="0 -.010 -.02" contype="2" conaffinity="1"/>
        <geom class="pad" pos="-.008 -.006 0"/><geom class="pad" pos=".008 -.006 0"/>
        <site name="pad_right" type="box" size=".016 .004 .007" pos="0 -.002 0"/>
