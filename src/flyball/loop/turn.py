@@ -344,7 +344,11 @@ class Turn(Stages):
             catalogue = Catalogue(self.store)
             jobs = []
             for robot in robots:
-                where = f"robot = '{robot}' AND task = '{self.task.name}' AND labels.turn >= {standing.since[robot]}"
+                # a turn that is resumed must read what it read before: not the canary's logs, which came after
+                where = (
+                    f"robot = '{robot}' AND task = '{self.task.name}' AND labels.turn >= {standing.since[robot]}"
+                    f" AND (labels.turn < {self.number} OR labels.order = '{self.name}')"
+                )
                 rows = catalogue.query(where, order="start_ns")
                 logged = attempts_of(self.task, [catalogue.load(r.digest) for r in rows][-64:])
                 before = standing.fits.get(robot, "") if robot not in changed else ""
