@@ -4,7 +4,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyball.base import InputError
-from flyball.calibration.fit import bootstrap_minima, cma_es, from_unit, least_squares, starts, to_unit, weights
+from flyball.calibration.fit import (
+    bootstrap_minima,
+    cma_es,
+    from_unit,
+    jackknife,
+    least_squares,
+    starts,
+    to_unit,
+    weights,
+)
 from flyball.scenes import Parameter
 
 GAIN = Parameter("gain", "", 1.0, 0.1, 10.0, "log")
@@ -97,3 +106,22 @@ def test_starts_begin_at_the_nominal_and_never_on_a_bound():
     np.testing.assert_allclose(from_unit((GAIN, RATE), u[0]), [1.0, 1.0])
     assert (u > 0).all() and (u < 1).all()
     np.testing.assert_allclose(to_unit((GAIN, RATE), from_unit((GAIN, RATE), u)), u)
+
+
+def test_the_jackknife_moves_a_mean_by_its_standard_error():
+    class Mean:
+        """A constant seen in eight recordings, each with an offset of its own."""
+
+        parameters = (Parameter("level", "m", 0.5, 0.0, 1.0),)
+        offsets = np.random.default_rng(3).normal(0, 0.02, 8)
+        groups = {"episode": np.repeat([f"r{i}" for i in range(8)], 5)}  # noqa: RUF012
+
+        def residuals(self, values):
+            return values[:, :1] - 0.4 - np.repeat(self.offsets, 5)
+
+    problem = Mean()
+    (fit,) = least_squares(problem, weights(problem, [()]), seed=0, starts_per_row=1)
+    moves = jackknife(problem, fit, [f"r{i}" for i in range(8)])
+    assert moves.shape == (8, 1)
+    assert np.std(moves) == pytest.approx(np.std(problem.offsets, ddof=1) / np.sqrt(8), rel=0.02)
+    assert not jackknife(problem, fit, ["r0"]).any()

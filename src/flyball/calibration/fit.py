@@ -217,6 +217,22 @@ def profile(problem: Problem, row: Array, fit: Fit, *, iterations: int = 8) -> F
     return Fit(values[order], costs[order], fit.evaluations + new.evaluations, fit.seed)
 
 
+def jackknife(
+    problem: Problem, fit: Fit, train: Sequence[str], without: Sequence[str] = (), *, iterations: int = 5
+) -> Array:
+    """How far a fit would move between sets of recordings such as ``train``, on the unit cube, (len(train), p).
+
+    Refits on nearly the same recordings differ by too little: of n, by sqrt(n - 1) less than the estimate would between
+    sets of n (delete-one jackknife, Tukey 1958). No move at all when there is one recording.
+    """
+    ps, n = problem.parameters, len(train)
+    if n < 2:
+        return np.zeros((1, len(ps)))
+    rows = weights(problem, [(*without, name) for name in train])
+    refits = least_squares(problem, rows, seed=fit.seed, initial=fit.values[:1], iterations=iterations)
+    return np.sqrt(n - 1) * (to_unit(ps, np.stack([f.best for f in refits])) - to_unit(ps, fit.best))
+
+
 def cma_es(
     problem: Problem,
     *,
