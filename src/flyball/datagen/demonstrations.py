@@ -27,6 +27,7 @@ class DemonstrationConfig:
       disturbance: largest standard deviation of the disturbance of executed actions, as a share of each action's
         spread over the attempt; every attempt draws its own up to this.
       history: earlier observations whose features are stacked in front (0: none), for policies that must adapt.
+      stride: control periods between stacked observations: what the policy executes of a chunk before it looks again.
       threads: CPU threads of the engine.
       batch: worlds simulated at once.
     """
@@ -34,6 +35,7 @@ class DemonstrationConfig:
     chunk: int = 8
     disturbance: float = 0.08
     history: int = 0
+    stride: int = 1
     threads: int = 2
     batch: int = 128
 
@@ -129,14 +131,12 @@ def _batch(
                      == "success" for i in range(n)])  # fmt: skip
     labels = np.stack(clean, axis=1)
     labels = np.concatenate([labels, np.repeat(labels[:, -1:], config.chunk - 1, axis=1)], axis=1)
+    seen = [task.features(o, told)[good] for o in observations]
     features, codes = [], []
-    past: list[NDArray[np.float64]] = []
     for k, o in enumerate(observations):
-        f = task.features(o, told)
-        if config.history:
-            past = ([f] * config.history if k == 0 else past[1:]) + [f]
-            f = np.concatenate(past, axis=1)
-        features.append(f[good])
+        # as a policy sees it that looks every ``stride`` periods; its first observation repeats before the attempt
+        past = [max(k - j * config.stride, k % config.stride) for j in range(config.history, -1, -1)]
+        features.append(np.concatenate([seen[i] for i in past], axis=1))
         codes.append(task.encode(o, told, labels[:, k : k + config.chunk])[good])
     return Demonstrations(
         np.concatenate(features).astype(np.float32),

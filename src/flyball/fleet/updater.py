@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, DownloadLengthMismatchError, RepositoryError
 from tuf.ngclient import Updater, UpdaterConfig
 
@@ -42,7 +43,11 @@ from flyball.tasks import Task, tasks
 formats = PluginTable(
     "policy format",
     "flyball.policy_formats",
-    {"onnx": "flyball.fleet.updater:load_learned", "fake": "flyball.policies.testing:load_fake_policy"},
+    {
+        "onnx": "flyball.fleet.updater:load_learned",
+        "script": "flyball.fleet.updater:load_script",
+        "fake": "flyball.policies.testing:load_fake_policy",
+    },
 )
 """Format -> callable (path, task or None, what this robot's policy is told {name: value}) -> Policy."""
 
@@ -280,11 +285,40 @@ def load_learned(path: Path, task: Task | None, told: Mapping[str, float]) -> Po
 
     if task is None:
         raise InputError("a learned policy needs the task whose features it uses", where=path.name)
+    return LearnedPolicy.load(path, task, _told(task, told))
+
+
+def load_script(path: Path, task: Task | None, told: Mapping[str, float]) -> Policy:
+    """The format ``script``: ``{"controller": name}``, one of the task's baselines or ``expert``, which heeds ``told``.
+
+    Raises:
+      InputError: the release names no task, or the file no controller.
+      Missing: the task has no such controller.
+    """
+    from flyball.policies.scripted import Scripted
+
+    if task is None:
+        raise InputError("a script needs the task whose controller it names", where=path.name)
+    data = read_json(path)
+    name = data.get("controller") if isinstance(data, dict) else None
+    if not isinstance(name, str):
+        raise InputError("no controller is named", where=path.name, allowed='{"controller": name}')
+    if name == "expert":
+        row = _told(task, told)[None]
+        return Scripted(lambda: task.expert(row), 1.0 / task.control_hz)
+    made = task.baselines()
+    if name not in made:
+        raise Missing.named("controller", name, ["expert", *made], where=path.name)
+    return Scripted(lambda: made[name](1), 1.0 / task.control_hz)
+
+
+def _told(task: Task, told: Mapping[str, float]) -> NDArray[np.float64]:
+    """What a policy is told, (c,); what is left out, as by somebody who takes the robot for the nominal one."""
     for name in told:
         if name not in task.conditioning:
             raise Missing.named("value to tell a policy", name, task.conditioning, where=CALIBRATIONS)
     values = dict(zip(task.conditioning, task.told(task.scene.nominal(1))[0], strict=True))
-    return LearnedPolicy.load(path, task, np.array([float({**values, **told}[k]) for k in task.conditioning]))
+    return np.array([float({**values, **told}[k]) for k in task.conditioning])
 
 
 def enrol(root: bytes, home: Path) -> None:
