@@ -21,6 +21,7 @@ from flyball.base.workspace import Workspace
 from flyball.calibration.calibration import IDENTIFIED, describe
 from flyball.evaluation.report import locked_environment
 from flyball.fleet.launch import Fleet, RobotSpec
+from flyball.loop import controls
 from flyball.loop.config import DemoConfig
 from flyball.loop.executors import LocalExecutor
 from flyball.loop.operate import Operator
@@ -36,6 +37,8 @@ def run_demo(config: DemoConfig, display: Display) -> dict[str, Any]:
     """
     began = time.monotonic()
     task: Task = tasks.load(config.task)
+    if config.control is not None:
+        controls.check(task, config.control)
     workspace = Workspace(config.workspace)
     executor = LocalExecutor(config.budget.workers)
     try:
@@ -79,7 +82,8 @@ def _turns(
     kept = store.row("turn", "first")
     if kept is None:
         first = Stages(config, operator, executor, display)
-        kept = {"standing": asdict(_commission(first)), "steps": first.steps}
+        standing = controls.commission(first, config.control) if config.control else _commission(first)
+        kept = {"standing": asdict(standing), "steps": first.steps}
         store.put_row("turn", "first", json.loads(json.dumps(kept)))
     standing, steps = standing_from(kept["standing"]), kept["steps"]
     rows = []
@@ -87,12 +91,19 @@ def _turns(
         key = f"{number:03d}"
         kept = store.row("turn", key)
         if kept is None:
-            row, standing = Turn(config, operator, executor, display).run(number, standing)
+            row, standing = _turn(config, operator, executor, display).run(number, standing)
             kept = {"row": row, "standing": asdict(standing)}
             store.put_row("turn", key, json.loads(json.dumps(kept)))
         standing = standing_from(kept["standing"])
         rows.append(kept["row"])
     return rows, standing, steps
+
+
+def _turn(config: DemoConfig, operator: Operator, executor: LocalExecutor, display: Display) -> Turn:
+    if config.control is None:
+        return Turn(config, operator, executor, display)
+    reality = operator.workspace.path / "hidden" / "reality.json"
+    return controls.ControlTurn(config, operator, executor, display, reality=str(reality))
 
 
 def _commission(stages: Stages) -> Standing:

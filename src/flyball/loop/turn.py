@@ -238,26 +238,38 @@ class Turn(Stages):
         since = {r: number if r in changed else standing.since.get(r, 0) for r in self.operator.robots}
         standing = replace(standing, since=since, success=row.pop("success_by_robot"))
         if sick:
-            fits, held_out = self.calibrate(sick, changed, standing)
-            row["held_out"] = held_out
-            standing = replace(standing, fits={**standing.fits, **fits})
-            row["reproduced"] = self.reproduce(episodes, standing)
-            told = {**standing.told, **{r: self.tell(standing, r) for r in fits}}
-            policy, state, row["kept_demonstrations"] = self.improve(standing)
-            report, decision = self.prove(standing, policy, told)
-            row["comparison"] = report.comparison
-            row["gate"] = decision
-            row["verdict"] = "refused by the gate: " + "; ".join(decision["reasons"])
-            if decision["allowed"]:
-                phase, row["rollout"], name = self.release(standing, policy, told, report, row)
-                row["released"] = phase == "done"
-                row["verdict"] = "promoted" if phase == "done" else "rolled back"
-                if phase == "done":
-                    standing = replace(standing, release=name, policy=policy, state=state, told=told)
+            standing = self.learn(episodes, sick, changed, standing, row)
         row["seconds"] = {k: round(v, 2) for k, v in self.seconds.items()}
         row["seconds"]["overhead"] = round(time.monotonic() - began - sum(self.seconds.values()), 2)
         row["steps"] = dict(self.steps)
         return row, standing
+
+    def learn(
+        self,
+        episodes: Sequence[Episode],
+        sick: Sequence[str],
+        changed: Sequence[str],
+        standing: Standing,
+        row: dict[str, Any],
+    ) -> Standing:
+        """From failures to a release, or to the reason why there is none; writes into the turn's row."""
+        fits, held_out = self.calibrate(sick, changed, standing)
+        row["held_out"] = held_out
+        standing = replace(standing, fits={**standing.fits, **fits})
+        row["reproduced"] = self.reproduce(episodes, standing)
+        told = {**standing.told, **{r: self.tell(standing, r) for r in fits}}
+        policy, state, row["kept_demonstrations"] = self.improve(standing)
+        report, decision = self.prove(standing, policy, told)
+        row["comparison"] = report.comparison
+        row["gate"] = decision
+        row["verdict"] = "refused by the gate: " + "; ".join(decision["reasons"])
+        if decision["allowed"]:
+            phase, row["rollout"], name = self.release(standing, policy, told, report, row)
+            row["released"] = phase == "done"
+            row["verdict"] = "promoted" if phase == "done" else "rolled back"
+            if phase == "done":
+                standing = replace(standing, release=name, policy=policy, state=state, told=told)
+        return standing
 
     # robots and logs --------------------------------------------------------------------------------------
 
