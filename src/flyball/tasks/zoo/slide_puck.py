@@ -386,6 +386,7 @@ def act(obs: Observation, told: NDArray[np.float64]) -> NDArray[np.float64]:
     move = _field(hand, puck, mark, friction)[0] * later
     ahead = hand + move
     wanted, slope = _field(ahead, puck + np.where(touching[:, None], move[:, :2], 0.0), mark, friction)
+    # the servos follow in joint space, where the straight push is a curve: its first and second derivative there
     q0, q1, q2 = (flyarm.inverse(ahead + wanted * e) for e in (0.0, 0.01, 0.02))
     accelerate = (q0 - 2 * q1 + q2) / 0.01**2 + (flyarm.inverse(ahead + 0.01 * slope) - q0) / 0.01
     joints = q0 + flyarm.SERVO_S * (4 * q1 - 3 * q0 - q2) / 0.02 + (INERTIA_S2 / gain)[:, None] * accelerate
