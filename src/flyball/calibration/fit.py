@@ -7,11 +7,11 @@ scales and evaluate in large batches: all starts, all refits with recordings lef
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import cma
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import qmc
@@ -247,6 +247,9 @@ def cma_es(
     Returns:
       The fit, its candidates all vectors evaluated, best first; and each one's errors, (c, episodes).
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says at import that it cannot plot
+        import cma
     ps = problem.parameters
     options = {"bounds": [0, 1], "popsize": population, "seed": seed + 1, "verbose": -9, "maxiter": generations}
     search = cma.CMAEvolutionStrategy(np.full(len(ps), 0.5), spread, options)

@@ -53,7 +53,7 @@ VERSION = 1
 _PRODUCER = "flyball.calibration.recordings"
 _WIDENINGS = (1.0, 1.5, 2.0, 3.0)
 _COVER, _BAND = 0.9, 1.645
-_PAYS = 0.03  # more spread of the parameters must buy at least this much coverage
+_PAYS = 0.03  # the smallest spread within this much of the most coverage is taken
 
 
 @dataclass(frozen=True)
@@ -310,7 +310,7 @@ class _Run:
 
         What is then still missing is no matter of parameters: it is reported as the model's discrepancy.
         """
-        bands = None
+        tried: list[_Bands] = []
         for factor in _WIDENINGS:
             outside = []
             for (best, spread), target in zip(members, targets, strict=True):
@@ -319,14 +319,11 @@ class _Run:
                 y = problem.measured[target]
                 outside.append(np.maximum(np.maximum(low - y, y - high), 0.0).ravel())
             gap = np.maximum(np.concatenate(outside) - _BAND * self.rig.compared.noise, 0.0)
-            new = _Bands(factor, float((gap == 0).mean()), float(np.quantile(gap, _COVER)) / self.rig.unit_size)
-            if bands is not None and new.coverage < bands.coverage + _PAYS:
-                break
-            bands = new
-            if bands.coverage >= _COVER:
-                break
-        assert bands is not None
-        return bands
+            tried.append(_Bands(factor, float((gap == 0).mean()), float(np.quantile(gap, _COVER)) / self.rig.unit_size))
+            if tried[-1].coverage >= _COVER:
+                return tried[-1]
+        most = max(b.coverage for b in tried)
+        return next(b for b in tried if b.coverage >= most - _PAYS)
 
     def document(
         self, problem: ReplayProblem, best: Array, samples: Array, folds: Sequence[FoldError],
