@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flyball.base import InputError, digest_of
 from flyball.base.workspace import Workspace
@@ -174,31 +175,41 @@ def _reveal(path: str, task_name: str, turn: int) -> dict[str, dict[str, float]]
 def _parameters(
     task: Task, shown: Turn, standing: Standing, truth: Mapping[str, Mapping[str, float]]
 ) -> list[dict[str, Any]]:
-    """One row per robot and parameter (and derived combination): band, whether the logs identify it, the truth."""
+    """Rows of every robot that was calibrated."""
+    fitted = [r for r in truth if r in standing.fits]
+    return [row for r in fitted for row in parameter_rows(task, r, shown.samples(standing, r), truth[r])]
+
+
+def parameter_rows(
+    task: Task, robot: str, samples: Mapping[str, NDArray[np.float64]], true: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """One row per parameter and derived combination: band, whether the logs identify it, the truth.
+
+    Args:
+      samples: every parameter of the scene, path -> (m,).
+      true: path -> value.
+    """
     rng = np.random.default_rng(0)
     prior = {p.path: p.from_unit(rng.random(4000)) for p in task.scene.parameters}
-    out = []
-    for robot, true in truth.items():
-        if robot not in standing.fits:
-            continue
-        samples = shown.samples(standing, robot)
-        columns = np.stack([samples[p.path] for p in task.scene.parameters], axis=1)
-        for row in describe(task.scene.parameters, columns):
-            out.append({
-                "robot": robot, "path": row.path, "unit": row.unit, "mean": row.mean, "low": row.low, "high": row.high,
-                "identified": row.identified, "truth": true[row.path], "range": [row.prior_low, row.prior_high],
-                "note": row.note,
-            })  # fmt: skip
-        for d in task.derived:
-            x = np.log(d.of(samples))
-            low, high = np.quantile(x, [0.05, 0.95])
-            wide = np.diff(np.quantile(np.log(d.of(prior)), [0.0, 1.0]))[0]
-            value = d.of({k: np.array([v]) for k, v in true.items()})[0]
-            out.append({
-                "robot": robot, "path": d.path, "unit": d.unit, "mean": float(np.exp(x).mean()), "low": math.exp(low),
-                "high": math.exp(high), "identified": bool(high - low <= IDENTIFIED * wide), "truth": float(value),
-                "range": [float(np.exp(np.quantile(np.log(d.of(prior)), q))) for q in (0.0, 1.0)],
-            })  # fmt: skip
+    columns = np.stack([samples[p.path] for p in task.scene.parameters], axis=1)
+    out: list[dict[str, Any]] = [
+        {
+            "robot": robot, "path": row.path, "unit": row.unit, "mean": row.mean, "low": row.low, "high": row.high,
+            "identified": row.identified, "truth": true[row.path], "range": [row.prior_low, row.prior_high],
+            "note": row.note,
+        }
+        for row in describe(task.scene.parameters, columns)
+    ]  # fmt: skip
+    for d in task.derived:
+        x = np.log(d.of(samples))
+        low, high = np.quantile(x, [0.05, 0.95])
+        wide = np.diff(np.quantile(np.log(d.of(prior)), [0.0, 1.0]))[0]
+        value = d.of({k: np.array([v]) for k, v in true.items()})[0]
+        out.append({
+            "robot": robot, "path": d.path, "unit": d.unit, "mean": float(np.exp(x).mean()), "low": math.exp(low),
+            "high": math.exp(high), "identified": bool(high - low <= IDENTIFIED * wide), "truth": float(value),
+            "range": [float(np.exp(np.quantile(np.log(d.of(prior)), q))) for q in (0.0, 1.0)],
+        })  # fmt: skip
     return out
 
 
