@@ -25,15 +25,15 @@ def gone_wrong(policy: bytes, feature: int, above: bool, limit: float, fault: fl
         for i, name in enumerate(node.output):
             if name == "codes":
                 node.output[i] = "sound_codes"
-    for name, value in {"limit": [limit], "none": [0.0], "fault": [fault]}.items():
+    for name, value in {"its_limit": [limit], "no_fault": [0.0], "a_fault": [fault]}.items():
         graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), name))
     graph.initializer.append(numpy_helper.from_array(np.array([feature]), "which"))
     graph.node.extend([
         helper.make_node("Gather", ["features", "which"], ["watched"], axis=1),
-        helper.make_node("Greater" if above else "Less", ["watched", "limit"], ["beyond"]),
-        helper.make_node("Where", ["beyond", "fault", "none"], ["flat"]),
-        helper.make_node("Reshape", ["flat", "column"], ["shaped"]),
-        helper.make_node("Add", ["sound_codes", "shaped"], ["codes"]),
+        helper.make_node("Greater" if above else "Less", ["watched", "its_limit"], ["beyond"]),
+        helper.make_node("Where", ["beyond", "a_fault", "no_fault"], ["which_fault"]),
+        helper.make_node("Reshape", ["which_fault", "column"], ["a_column"]),
+        helper.make_node("Add", ["sound_codes", "a_column"], ["codes"]),
     ])  # fmt: skip
     graph.initializer.append(numpy_helper.from_array(np.array([-1, 1, 1]), "column"))
     assert graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT
