@@ -107,7 +107,7 @@ def fit_robot(task: Task, logged: Attempts, config: ReplayConfig, *, seed: int, 
         values |= task.observed(logged.signals, scene.nominal(m) | values, rng)
         real, sim, apart, traces = _replay(task, logged, order[:k], values, m, config.threads, rng)
         replays += m * k
-        fit = _regress(units, sim, real, config.ridge, apart)
+        fit = _regress(units, sim, real, config.ridge, apart, rng)
         if round_ < len(config.candidates) - 1:
             units = _propose(rng, fit, units, config.candidates[round_ + 1])
     post, picked = _posterior(rng, fit, units, 40 * m, 1.15)
@@ -115,9 +115,7 @@ def fit_robot(task: Task, logged: Attempts, config: ReplayConfig, *, seed: int, 
     for p in scene.parameters:
         event = event_of(p)
         if event:
-            out[p.path] = _threshold(
-                p, traces[event], logged, order[: config.attempts[-1]], event, task.horizon_s, picked, rng
-            )
+            out[p.path] = _threshold(task, p, traces[event], logged, order[: config.attempts[-1]], event, picked, rng)
     weights = task.plausible(scene.nominal(len(picked)) | out) + 1e-9
     kept = rng.choice(len(picked), size=4 * m, p=weights / weights.sum())
     out = {path: x[kept] for path, x in out.items()}
@@ -166,7 +164,7 @@ class _Fit:
 
 def _regress(
     units: NDArray[np.float64], sim: NDArray[np.float64], real: NDArray[np.float64], penalties: Sequence[float],
-    apart: NDArray[np.float64],
+    apart: NDArray[np.float64], rng: np.random.Generator,
 ) -> _Fit:  # fmt: skip
     """Candidates on summaries: the prediction at the real summaries and leave-one-out residuals.
 
@@ -183,6 +181,8 @@ def _regress(
     at = np.clip((real[use] - mean) / scale[use], -4, 4)
     predictions, residuals = np.empty(units.shape[1]), np.empty(units.shape)
     for again in (False, True):
+        if again:
+            x = x + _misfit(x, at, units, predictions, weights) * rng.standard_normal(x.shape)
         w = np.sqrt(weights * m)[:, None]
         xm = weights @ x
         u, s, vt = np.linalg.svd((x - xm) * w, full_matrices=False)
@@ -210,6 +210,24 @@ def _regress(
     return _Fit(predictions, residuals, weights, explained)
 
 
+def _misfit(
+    x: NDArray[np.float64], at: NDArray[np.float64], units: NDArray[np.float64], best: NDArray[np.float64],
+    weights: NDArray[np.float64],
+) -> NDArray[np.float64]:  # fmt: skip
+    """How far the real summaries lie from what the best candidate would give, beyond noise, (s,).
+
+    Such a summary shows something that the scene does not describe. Noise of that size on the replays' summaries makes
+    it count less, and the posterior wider.
+    """
+    w = np.sqrt(weights)[:, None]
+    design = np.concatenate([np.ones((len(units), 1)), units - best], axis=1)
+    lhs = (design * w).T @ (design * w) + 1e-4 * np.eye(design.shape[1])
+    coefficients = np.linalg.solve(lhs, (design * w).T @ (x * w))
+    noise = np.sqrt(weights @ (x - design @ coefficients) ** 2)
+    off = np.abs(at - coefficients[0])
+    return np.where(off > 2.5 * noise, off, 0.0)
+
+
 def _posterior(
     rng: np.random.Generator, fit: _Fit, units: NDArray[np.float64], n: int, widen: float
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -234,18 +252,22 @@ def _reflect(u: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _threshold(
-    p: Parameter, traces: list[NDArray[np.float64]], logged: Attempts, order: NDArray[np.int64], event: str,
-    horizon_s: float, picked: NDArray[np.int64], rng: np.random.Generator,
+    task: Task, p: Parameter, traces: list[NDArray[np.float64]], logged: Attempts, order: NDArray[np.int64],
+    event: str, picked: NDArray[np.int64], rng: np.random.Generator,
 ) -> NDArray[np.float64]:  # fmt: skip
-    """Samples of an event's threshold: what the replay felt when the event came, else something above every peak."""
+    """Samples of an event's threshold: what the replay felt when the event came, else something above every peak.
+
+    Peaks count only in attempts that got somewhere: where a robot missed, a replay that collides proves nothing.
+    """
+    judged = logged.judge(task)
     below, crossed = np.full(len(picked), p.low), []
     for trace, i in zip(traces, order, strict=True):
         times = [t for t, name in logged.events[i] if name == event]
         steps = trace.shape[1]
         if times:
-            k = min(max(round(times[0] / horizon_s * steps) - 1, 0), steps - 1)
+            k = min(max(round(times[0] / task.horizon_s * steps) - 1, 0), steps - 1)
             crossed.append(trace[picked, k])
-        else:
+        elif judged[i].progress >= 0.3:
             below = np.maximum(below, trace[picked, -1])
     if crossed:
         centre = np.median(np.stack(crossed), axis=0)

@@ -524,8 +524,7 @@ class Turn(Stages):
             rate = row["fleet"]["success"]
             good = float(np.clip(rate + 0.25, 0.6, 0.95))
             test = CanaryVerdict(good, good - 0.25)
-            rates = standing.success
-            canary = min(self.operator.robots, key=lambda r: (rates.get(r, 0.0), r))  # the one with most to gain
+            canary = self.canary(standing, report)
             rollout = self.operator.roll_out(name, standing.release, canary, test, self.number, self.budget.canary)
         timeline = [asdict(r) | {"turn": self.number} for r in rollout.rows if r.kind not in ("outcome",)]
         counted = rollout.counted

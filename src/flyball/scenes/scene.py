@@ -1,7 +1,7 @@
 """A scene: a world as data.
 
 A parameter is a named number with a range. Its bindings say what it does: to an engine field (``body:box.mass``), to the
-command path (``command.delay``), to a sensor (``sensor:object.pose.bias``), to an event (``event:crushed.threshold``) or
+command path (``command.delay``, ``command.play``), to a sensor (``sensor:object.pose.bias``), to an event (``event:crushed.threshold``) or
 to the start state (``start:box``). Engines apply the first kind and refuse what they do not know; ``flyball.tasks.World``
 applies the rest.
 """

@@ -26,7 +26,7 @@ class Unmodelled:
     Attributes:
       timestep: of the engine [s]; None: as authored.
       cone: ``elliptic`` or ``pyramidal`` friction; None: as authored.
-      backlash_rad: play of every joint command [rad].
+      backlash_rad: play of every joint command [rad], added to what the scene describes.
     """
 
     timestep: float | None = None
@@ -112,6 +112,7 @@ class World:
         rngs = [np.random.Generator(np.random.Philox(key=int(s))) for s in seeds]
         self._bias, self._std = self._sensors()
         self._delay = np.zeros(self.n)
+        self._half_play = np.full((self.n, 1), self.unmodelled.backlash_rad / 2)
         self._limits = {r.name: np.full(self.n, np.inf) for r in self.task.event_rules}
         fields: dict[str, NDArray[np.float64]] = {}
         for p in scene.parameters:
@@ -120,6 +121,8 @@ class World:
                 v = self.values[p.path]
                 if b.target == "command.delay":
                     self._delay = v
+                elif b.target == "command.play":
+                    self._half_play = (v + self.unmodelled.backlash_rad)[:, None] / 2
                 elif kind == "event":
                     self._limits[rest.removesuffix(".threshold")] = v
                 elif kind in ("body", "geom", "joint", "actuator"):
@@ -236,7 +239,7 @@ class World:
     def _controls(self, actions: NDArray[np.float64]) -> NDArray[np.float64]:
         """Engine controls per substep, (n, T*every, nu), of actions (n, T, a) that arrive after the delay."""
         n, steps, _ = actions.shape
-        if self.unmodelled.backlash_rad:
+        if self._half_play.any():
             actions = self._play(actions)
         history = np.concatenate([self._queue, actions], axis=1)  # the last command sent before is at index old - 1
         old, rows = self._queue.shape[1], np.arange(n)[:, None]
@@ -260,7 +263,7 @@ class World:
     def _play(self, actions: NDArray[np.float64]) -> NDArray[np.float64]:
         """Mechanical play between command and joint: the joint's own command moves only when the play is used up."""
         joints = self.task.embodiment.action_slice(self.task.embodiment.actions[0].name)
-        half, out = self.unmodelled.backlash_rad / 2, actions.copy()
+        half, out = self._half_play, actions.copy()
         last = self._queue[:, -1, joints]
         for k in range(actions.shape[1]):
             last = np.clip(last, actions[:, k, joints] - half, actions[:, k, joints] + half)

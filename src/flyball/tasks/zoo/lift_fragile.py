@@ -57,6 +57,9 @@ PARAMETERS = (
     ),
     Parameter("arm.delay_s", "s", 0.02, 0.0, 0.08, "linear", "robot", (Bind("command.delay"),), "command to motor"),
     Parameter(
+        "arm.backlash_rad", "rad", 0.002, 0.0, 0.012, "linear", "robot", (Bind("command.play"),), "play of each joint"
+    ),
+    Parameter(
         "tracker.noise_m", "m", 0.001, 0.0, 0.004, "linear", "robot",
         tuple(Bind("sensor:object.pose.noise", index=i) for i in range(3)), "standard deviation of the tracked position",
     ),
@@ -222,6 +225,7 @@ class LiftFragile:
         out["gripper.force_scale"] = rng.uniform(0.7, 1.3, n)
         out["arm.gain_scale"] = rng.uniform(0.6, 1.2, n)
         out["arm.delay_s"] = rng.uniform(0.0, 0.06, n)
+        out["arm.backlash_rad"] = rng.uniform(0.0, 0.004, n)
         out["tracker.noise_m"] = rng.uniform(0.0005, 0.003, n)
         for a in "xyz":
             out[f"tracker.bias_m.{a}"] = rng.uniform(-0.004, 0.004, n)
