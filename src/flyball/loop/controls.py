@@ -167,25 +167,35 @@ def check(task: Task, control: str) -> None:
 def blind(task: Task, controller: str) -> NDArray[np.float64]:
     """The constant that a policy without calibration is told, (c,).
 
-    Nominal, unless the codes of a task then cannot express what a script does: then the one nominal value is put to the
-    end of its plausible range that loses least.
+    Nominal, unless the codes of a task then cannot express what a script does where it succeeds: then the one nominal
+    value that matters most is moved within its plausible range, no further than needed.
     """
-    n = 16
-    values = broad(task, 256, np.random.default_rng(1))
+    n = 128
+    values = broad(task, 8 * n, np.random.default_rng(1))
     nominal = task.told(task.scene.nominal(1))[0]
     done = World(task, n).run(task.baselines()[controller](n), {p: x[:n] for p, x in values.items()}, list(range(n)))
-    observed = {s.name: done.signals[s.name][:, ::3].reshape(-1, s.size) for s in task.embodiment.observations}
-    acted = np.concatenate([done.signals[s.name][:, ::3] for s in task.embodiment.actions], axis=-1)
+    good = np.array([j.outcome == "success" for j in done.judge(task)])
+    observed = {s.name: done.signals[s.name][good, ::3].reshape(-1, s.size) for s in task.embodiment.observations}
+    acted = np.concatenate([done.signals[s.name][good, ::3] for s in task.embodiment.actions], axis=-1)
     acted = acted.reshape(-1, 1, acted.shape[-1])
-    low, high = np.quantile(task.told(values), [0.02, 0.98], axis=0)
-    best, least = nominal, np.inf
-    for j, end in [(0, nominal), *((j, e) for j in range(len(nominal)) for e in (low, high))]:
-        told = nominal.copy()
-        told[j] = end[j]
+
+    def lost(told: NDArray[np.float64]) -> float:
         rows = np.repeat(told[None], len(acted), axis=0)
-        lost = float(np.abs(task.decode(observed, rows, task.encode(observed, rows, acted)) - acted).mean())
-        if lost < 0.9 * least:
-            best, least = told, lost
+        return float(np.abs(task.decode(observed, rows, task.encode(observed, rows, acted)) - acted).mean())
+
+    enough = 1e-3 * lost(nominal)
+    if not good.any() or enough < 1e-9:
+        return nominal
+    best = nominal
+    for share in (0.6, 0.7, 0.8, 0.9, 0.98):
+        for end in np.quantile(task.told(values), [share, 1 - share], axis=0):
+            for j in range(len(nominal)):
+                told = nominal.copy()
+                told[j] = end[j]
+                if lost(told) < lost(best):
+                    best = told
+        if lost(best) <= enough:
+            break
     return best
 
 
