@@ -7,7 +7,7 @@ Per reality the loop runs as users run it (``run_demo``: hub, robots and workers
 trained once, within the budget of one such run, and then make exactly the attempts that the robots made: same cells,
 same seeds, simulated in batches, which gives the same bits as the robots' own processes (the table says how often the
 loop's own policy ended the same way). ``--unmodelled`` realities have a pyramidal cone, another time step and more
-play in every joint besides. Results are written after every reality; ``--resume`` goes on. The table is printed at the end.
+play in every joint besides. Results are written after every reality; ``--resume`` goes on. The table comes last.
 About an hour on two idle cores.
 
 ``--coverage N`` plants truths in N robots, lets the nominal expert make attempts, calibrates, and counts how often the
@@ -403,8 +403,8 @@ def reproduced_rows(results: Sequence[Mapping[str, Any]]) -> list[str]:
     same = np.mean([r["same"] for r in results])
     share = f"{100 * back.mean:.0f} % [{100 * back.low:.0f}, {100 * back.high:.0f}]" if of else "-"
     return [
-        f"Failures reproduced in the calibrated scenes: {n} of {of}, {share}. Attempts of the loop's policy, simulated in "
-        f"batches, ended as the robots' own in {same:.1%}."
+        f"Failures reproduced in the calibrated scenes: {n} of {of}, {share}. Attempts of the loop's policy, simulated "
+        f"in batches, ended as the robots' own in {same:.1%}."
     ]
 
 
