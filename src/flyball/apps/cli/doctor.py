@@ -16,8 +16,8 @@ from flyball.apps.cli.output import Output
 from flyball.base import FlyballError
 
 _NEEDED = {
-    "edge agent": ("numpy", "onnxruntime", "foxglove-sdk", "zstandard", "lz4", "tuf", "securesystemslib"),
-    "simulation": ("mujoco", "scipy", "rosbags"),
+    "edge agent": ("numpy", "onnxruntime", "foxglove-sdk", "zstandard", "lz4", "tuf", "securesystemslib", "cryptography"),
+    "simulation": ("mujoco", "scipy", "cma"),
     "training": ("torch", "onnx"),
 }
 _LEAST_FREE = 2 * 2**30

@@ -86,6 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = f"{err.filename}: " if err.filename else ""
         return _refuse(out, f"{where}{err.strerror or err}; details: {_traceback()}", 2, {"where": where})
     except Exception as err:
+        if isinstance(err, ModuleNotFoundError) and not (err.name or "flyball").startswith("flyball"):
+            return _refuse(out, f"{err.name} is not installed here; try: pip install 'flyball[demo]'", 2, {})
         text = f"unexpected {type(err).__name__}: {err}; a defect in Flyball, details: {_traceback()}"
         return _refuse(out, text, 70, {})
 
