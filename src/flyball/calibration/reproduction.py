@@ -19,9 +19,9 @@ from flyball.tasks.world import Attempts, World
 def gap(task: Task, logged: Attempts, which: Sequence[int], samples: Values, draws: int, *, seed: int) -> float:
     """Simulation-to-robot gap: how far replays of the logged commands are from the logs.
 
-    For every signal, the root mean square difference over the spread of the logged signal; the mean over observation
-    signals, attempts and posterior draws. 0 is a perfect copy, sensor noise sets the floor, 1 is no better than a
-    constant.
+    For every signal, the root mean square difference over the spread that the signal has in an expert's nominal attempt;
+    the mean over observation signals, attempts and posterior draws. 0 is a perfect copy, sensor noise sets the floor, 1
+    is as far as a constant is from a whole attempt.
 
     Args:
       samples: joint samples, path -> (m,).
@@ -30,13 +30,15 @@ def gap(task: Task, logged: Attempts, which: Sequence[int], samples: Values, dra
     """
     rng = np.random.default_rng(seed)
     world = World(task, draws)
+    nominal = task.scene.nominal(1)
+    usual = World(task, 1).run(task.expert(task.told(nominal)), nominal, [0])
     errors = []
     for i in which:
         values = _drawn(task, logged, samples, draws, rng)
         replayed, real = _replay(task, world, logged, i, values, None)
         for spec in task.embodiment.observations:
             x, y = replayed.signals[spec.name], real[spec.name][0]
-            spread = np.maximum(y.std(axis=0), 1e-3 * (1 + np.abs(y).max()))
+            spread = np.maximum(usual.signals[spec.name][0].std(axis=0), 1e-3)
             errors.append(np.sqrt(((x - y) ** 2).mean(axis=1)) / spread)
     return float(np.mean([e.mean() for e in errors]))
 

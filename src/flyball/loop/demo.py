@@ -70,7 +70,7 @@ def run_demo(config: DemoConfig, display: Display) -> dict[str, Any]:
         "steps": {k: first[k] + sum(r["steps"][k] for r in rows) for k in ("simulated", "gradient")},
         "seconds": round(time.monotonic() - began, 1),
         "gap_text": "Replays of fresh logs under what was known before them differ from the logs by",
-        "gap_unit": "of each signal's spread",
+        "gap_unit": "of each signal's usual spread",
         "warnings": warnings,
         "environment": locked_environment(),
     }  # fmt: skip

@@ -344,7 +344,7 @@ class Turn(Stages):
                 self.steps["simulated"] += len(mine) * work.GAP_DRAWS * self.length
                 inputs = [self.task.name, [e.log_digest for e in mine], standing.fits.get(robot, ""), self.seed("gap")]
                 args = (self.task.name, logged, range(len(logged.events)), samples, self.seed("gap"))
-                jobs.append(lambda i=inputs, a=args: self.cached("gap", 1, i, work.measure_gap, *a))
+                jobs.append(lambda i=inputs, a=args: self.cached("gap", 2, i, work.measure_gap, *a))
             found = [float(json_of(self.store, a)) for a in self.spread(jobs)]
         return _finite(np.mean(found)) if found else None
 
@@ -492,6 +492,18 @@ class Turn(Stages):
             f"turn {self.number}: gate {'allows' if decision.allowed else 'refuses'}: " + "; ".join(decision.reasons)
         )
         return report, decision.to_json()
+
+    def canary(self, standing: Standing, report: EvaluationReport) -> str:
+        """The robot with most to gain by the evaluation; one that has just turned a release down gets a rest."""
+        proven = {r: i.mean for r, i in report.per_robot().items()}
+        gain = {r: proven.get(r, 0.0) - standing.success.get(r, 0.0) for r in self.operator.robots}
+        tired = [
+            r
+            for row in self.store.rows("rollout")
+            if row["turn"] == self.number - 1 and row["state"]["phase"] == "rolled_back"
+            for r in row["state"]["canaries"]
+        ]
+        return max(self.operator.robots, key=lambda r: (r not in tired, gain[r], r))
 
     def _drawn(
         self, standing: Standing, who: Sequence[str], rng: np.random.Generator
