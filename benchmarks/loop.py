@@ -5,10 +5,10 @@
 
 Per reality the loop runs as users run it (``run_demo``: hub, robots and workers are processes). The controls are
 trained once, within the budget of one such run, and then make exactly the attempts that the robots made: same cells,
-same seeds, simulated in batches, which gives the same bits as the robots' own processes (the table says how often the
-loop's own policy ended the same way). ``--unmodelled`` realities have a pyramidal cone, another time step and more
-play in every joint besides. Results are written after every reality; ``--resume`` goes on. The table comes last.
-About an hour on two idle cores.
+same seeds, under a supervisor, but simulated together, which gives the same bits as the robots' own processes (the
+table says how often the loop's own policy ended the same way). ``--unmodelled`` realities have a pyramidal cone,
+another time step and more play in every joint besides. Results are written after every reality; ``--resume`` goes on.
+The table comes last. About an hour on two idle cores.
 
 ``--coverage N`` plants truths in N robots, lets the nominal expert make attempts, calibrates, and counts how often the
 90 % bands hold the truth. About 15 s a robot and core.
@@ -48,6 +48,8 @@ from flyball.loop.demo import parameter_rows, run_demo
 from flyball.loop.executors import LocalExecutor
 from flyball.loop.operate import Operator
 from flyball.loop.turn import CLUSTER, COLLAPSE, Stages
+from flyball.policies.batched import Supervised
+from flyball.policies.supervisor import Supervisor
 from flyball.tasks import Task, tasks
 from flyball.tasks.reality import Reality, attempt_seed, draw_reality, save_reality
 from flyball.tasks.world import Attempts, Unmodelled, World
@@ -55,6 +57,7 @@ from flyball.tasks.world import Attempts, Unmodelled, World
 DIFFERENT = Unmodelled(timestep=0.001, cone="pyramidal", backlash_rad=0.005)
 MARGIN = 0.15
 """By how much the loop must beat the best control that does not calibrate."""
+STOPPED = "supervisor.stop"
 OWN = ("overhead", "ingest", "gate", "release")
 """Stages that are neither simulation nor training nor robots' time."""
 COLD = ("fixed-grip", "fixed-push", "slip-feedback", "randomization")
@@ -187,23 +190,33 @@ def try_control(
     rows = [reality.at(r.name, turn)[0] for r in who]
     values = {p.path: np.array([row[p.path] for row in rows]) for p in task.scene.parameters}
     inner = [attempt_seed(r.seed, s, turn) for r in reality.robots for s in seeds[r.name]]
-    world = World(task, len(who), unmodelled=who[0].unmodelled)
-    given = np.array([told[r.name] for r in who])
-    return replace(world.run(controls.controller_of(task, prepared, policy, given, len(who)), values, inner), values={})
+    policies = [controls.policy_of(task, prepared, policy, np.array(told[r.name])) for r in who]
+    for p, seed in zip(policies, (s for r in reality.robots for s in seeds[r.name]), strict=True):
+        p.reset(task.instruction, seed)
+    period = 1.0 / task.control_hz
+    drive = Supervised(policies, [Supervisor(task.embodiment, period) for _ in who], prepared.execute)
+    done = World(task, len(who), unmodelled=who[0].unmodelled).run(drive, values, inner)
+    events = [
+        [*e, (task.horizon_s, STOPPED)] if why else list(e) for e, why in zip(done.events, drive.stopped, strict=True)
+    ]
+    return Attempts(done.signals, events)
 
 
 def grouped(done: Attempts, reality: Reality, seeds: Mapping[str, Sequence[int]]) -> dict[str, list[str]]:
     """Robot -> what became of each attempt, "" for success."""
-    judged = iter(done.judge(reality.task))
-    return {
-        r.name: ["" if (j := next(judged)).outcome == "success" else j.group or j.outcome for _ in seeds[r.name]]
-        for r in reality.robots
-    }
+    judged = iter(zip(done.judge(reality.task), done.events, strict=True))
+
+    def group() -> str:
+        j, events = next(judged)
+        return "stopped" if any(e == STOPPED for _, e in events) else "" if j.outcome == "success" else j.group
+
+    return {r.name: [group() for _ in seeds[r.name]] for r in reality.robots}
 
 
 def part(done: Attempts, start: int, stop: int) -> Attempts:
-    """Some of the attempts."""
-    return Attempts({k: x[start:stop] for k, x in done.signals.items()}, done.events[start:stop])
+    """Some of the attempts, those that were not stopped."""
+    kept = [i for i in range(start, stop) if not any(e == STOPPED for _, e in done.events[i])]
+    return Attempts({k: x[kept] for k, x in done.signals.items()}, [done.events[i] for i in kept])
 
 
 def joined(a: Attempts, b: Attempts) -> Attempts:
@@ -240,7 +253,7 @@ def one(lab: Lab, seed: int, different: bool, folder: Path) -> dict[str, Any]:
     names = [r.name for r in reality.robots]
     seeds = [{name: [e.seed for e in mine if e.robot == name] for name in names} for mine in orders]
     last = [catalogue.load(r.digest) for r in orders[-1]]
-    loop = {r: ["" if e.outcome == "success" else e.group or e.outcome for e in last if e.robot == r] for r in names}
+    loop = {r: ["" if e.outcome == "success" else e.group for e in last if e.robot == r] for r in names}
     tried = lab.try_all(reality, seeds)
     before = (store.row("turn", f"{config.turns - 2:03d}" if config.turns > 1 else "first") or {})["standing"]
     nominal = lab.task.told(lab.task.scene.nominal(1))[0].tolist()

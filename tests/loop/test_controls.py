@@ -22,9 +22,14 @@ from flyball.loop.demo import run_demo
 from flyball.loop.executors import LocalExecutor
 from flyball.loop.operate import Operator
 from flyball.loop.turn import Stages
-from flyball.policies.batched import Batched
+from flyball.policies.batched import Batched, Supervised
 from flyball.policies.learned import LearnedPolicy
+from flyball.policies.runner import run_attempt
+from flyball.policies.scripted import Scripted
+from flyball.policies.supervisor import Supervisor
 from flyball.tasks import tasks
+from flyball.tasks.reality import attempt_seed, draw_reality
+from flyball.tasks.virtual import VirtualRobot
 from flyball.tasks.world import World
 
 LIFT = tasks.load("lift-fragile-v1")
@@ -205,3 +210,44 @@ def test_a_control_runs_on_the_fleet_and_writes_the_loops_rows(tmp_path: Path, c
         assert last["release"] == "turn-000"
         with pytest.raises(InputError, match="control"):
             run_demo(replace(config, control="expert"), display)
+
+
+def test_supervised_batches_are_what_robots_do_to_the_bit() -> None:
+    reality = draw_reality(LIFT, 5, 2, 1)
+    period, steps = 1.0 / LIFT.control_hz, round(LIFT.horizon_s * LIFT.control_hz)
+    wild = Scripted(lambda: lambda o: np.full((1, 6), 60.0), period)  # refused, held, then stopped
+
+    def reactive() -> Scripted:
+        return Scripted(lambda: LIFT.baselines()["slip-feedback"](1), period)
+
+    policies = [reactive(), wild]
+    drive = Supervised(policies, [Supervisor(LIFT.embodiment, period) for _ in policies], 1)
+    values = {
+        p.path: np.array([reality.at(r.name, 0)[0][p.path] for r in reality.robots]) for p in LIFT.scene.parameters
+    }
+    batch = World(LIFT, 2).run(drive, values, [attempt_seed(r.seed, 9, 0) for r in reality.robots])
+    assert drive.stopped[0] == "" and "limits" in drive.stopped[1]
+
+    for i, robot in enumerate(reality.robots):
+        alone = Log()
+        body = VirtualRobot(reality, robot.name)
+        body.prepare(9, 0)
+        policy = reactive() if i == 0 else wild
+        supervisor = Supervisor(LIFT.embodiment, period)
+        run_attempt(body, policy, supervisor, steps=steps, instruction="", seed=9, execute=1, record=alone)
+        sent = np.array(alone.rows["command.joint"])
+        assert len(sent) == steps if i == 0 else 0 < len(sent) < steps
+        assert np.array_equal(sent, batch.signals["command.joint"][i, : len(sent)])
+
+
+class Log:
+    """Keeps what a runner records."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[np.ndarray]] = {}
+
+    def write(self, name: str, t_ns: int, values: np.ndarray) -> None:
+        self.rows.setdefault(name, []).append(np.array(values))
+
+    def event(self, t_ns: int, name: str, text: str = "") -> None:
+        pass

@@ -28,10 +28,10 @@ from flyball.learning.recipe import TrainedPolicy
 from flyball.loop.config import Budget, DemoConfig
 from flyball.loop.turn import Stages, Standing, Turn
 from flyball.loop.work import GAP_DRAWS
-from flyball.policies.batched import Batched
+from flyball.policies import Policy
 from flyball.policies.learned import LearnedPolicy
+from flyball.policies.scripted import Scripted
 from flyball.tasks import Task, tasks
-from flyball.tasks.task import Controller
 from flyball.tasks.world import World
 
 PASSES = 4
@@ -199,14 +199,13 @@ def blind(task: Task, controller: str) -> NDArray[np.float64]:
     return best
 
 
-def controller_of(task: Task, prepared: Prepared, policy: bytes, told: NDArray[np.float64], n: int) -> Controller:
-    """A prepared control as a controller of n worlds; ``told`` (n, c) where it heeds it."""
-    if prepared.format == "script":
-        name = json.loads(policy)["controller"]
-        return task.expert(told) if name == "expert" else task.baselines()[name](n)
-    learned = LearnedPolicy.load(policy, task, told)
-    learned.reset(task.instruction, 0)
-    return Batched(learned, prepared.execute)
+def policy_of(task: Task, prepared: Prepared, policy: bytes, told: NDArray[np.float64]) -> Policy:
+    """A prepared control as one robot runs it; ``told`` (c,) where it heeds it."""
+    if prepared.format != "script":
+        return LearnedPolicy.load(policy, task, told)
+    name = json.loads(policy)["controller"]
+    make = (lambda: task.expert(told[None])) if name == "expert" else (lambda: task.baselines()[name](1))
+    return Scripted(make, 1.0 / task.control_hz)
 
 
 # work that is spread over processes -----------------------------------------------------------------------

@@ -484,6 +484,7 @@ class _SlipFeedback:
         free = act(obs, self._told, self._force)
         held = self._held[:, None]
         self._sent = np.where(held, flyarm.inverse(goal) + weight, free[:, :5]) + self._sag
+        self._force = np.minimum(self._force, flyarm.MAX_GRIP)
         grip = np.where(self._held | (free[:, 5] > 0), self._force, OPEN)
         self._height = height
         self._k += 1
