@@ -68,7 +68,7 @@ def test_slipping_shows_friction_over_mass_but_not_the_mass(fits):
     low, high = np.log(np.quantile(ratio.of(values), [0.05, 0.95]))
     assert low <= np.log(0.35 / 0.6) <= high and high - low < 1.3
     mass = {robot: np.ptp(band(fit, "object.mass")) for robot, fit in fits.items()}
-    assert mass["slips"] > 2 * mass["behaves"], "a box that was never carried does not show its weight"
+    assert mass["slips"] > 1.2 * mass["behaves"], "a box that was never carried hardly shows its weight"
 
 
 @pytest.mark.parametrize("robot", ROBOTS)

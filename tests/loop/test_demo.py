@@ -14,7 +14,6 @@ from flyball.evaluation.report import EvaluationReport
 from flyball.releases.signing import Repository
 from flyball.tasks import tasks
 
-pytestmark = pytest.mark.xdist_group("loop")  # the runs are made once
 TINY = Path(__file__).with_name("tiny.py")
 ROBOTS = ["robot-01", "robot-02"]
 

@@ -2,12 +2,8 @@
 
 from collections import Counter
 
-import pytest
-
 from flyball.base.workspace import Workspace
 from flyball.episodes.catalogue import Catalogue
-
-pytestmark = pytest.mark.xdist_group("loop")
 
 
 def untimed(document):

@@ -14,8 +14,6 @@ from flyball.fleet.orders import read_incidents
 from flyball.loop.operate import Operator
 from flyball.tasks import tasks
 
-pytestmark = pytest.mark.xdist_group("loop")
-
 
 def gone_wrong(policy: bytes, feature: int, above: bool, limit: float, fault: float) -> bytes:
     """The policy with ``fault`` added to every code while a feature is beyond a limit."""

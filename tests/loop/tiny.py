@@ -1,6 +1,7 @@
 """A whole run of the loop on a tiny budget, in a process of its own so that it can be killed.
 
-Usage: tiny.py WORKSPACE OUT [--seed N] [--turns N] [--robots N] [--reality FILE]. Writes the document to OUT (JSON).
+Usage: tiny.py WORKSPACE OUT [--seed N] [--turns N] [--robots N] [--reality FILE] [--task NAME]. Writes the document to
+OUT (JSON).
 """
 
 from __future__ import annotations
@@ -56,8 +57,9 @@ def main() -> int:
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--robots", type=int, default=2)
     parser.add_argument("--reality", type=Path)
+    parser.add_argument("--task", default="lift-fragile-v1")
     a = parser.parse_args()
-    config = DemoConfig(a.workspace, a.seed, a.robots, a.turns, a.reality, budget=TINY)
+    config = DemoConfig(a.workspace, a.seed, a.robots, a.turns, a.reality, task=a.task, budget=TINY)
     try:
         document = run_demo(config, Lines())
     except FlyballError as err:
