@@ -49,7 +49,7 @@ def without_noise(task, n, **values):
 def test_commands_arrive_after_the_delay_to_a_fraction_of_a_substep(timestep):
     delays = np.array([0.0, 0.0073, 0.02, 0.0415, 0.08])
     world = tapped(LIFT, 5, unmodelled=Unmodelled(timestep=timestep))
-    world.reset(LIFT.scene.nominal(5) | {"arm.delay_s": delays}, range(5))
+    world.reset(LIFT.scene.nominal(5) | {"arm.delay_s": delays, "arm.backlash_rad": np.zeros(5)}, range(5))
     rest = LIFT.rest_action(world.values)
     jump = rest.copy()
     jump[:, 0] += 0.1

@@ -17,7 +17,7 @@ class SignalSpec:
       name: dotted name, e.g. ``joint.position``.
       shape: shape of one sample.
       dtype: numpy dtype name.
-      unit: SI unit of each element ("" for dimensionless); one string for all elements or one per element, space-separated.
+      unit: SI unit of each element ("" for dimensionless); one for all elements, or one each, separated by spaces.
       rate_hz: nominal rate, 0 when irregular [Hz].
       frame: coordinate frame the values are expressed in, "" when not geometric.
       low: smallest allowed value per element (broadcasts to shape); None when unbounded.

@@ -1,7 +1,7 @@
 """Logged attempts replayed in a calibrated scene: how far apart, and do the failures come back?
 
-In: a task, logged attempts, joint samples of the parameters. Out: the gap between simulation and robot, and per failure the
-share of replays that fail in the same way.
+In: a task, logged attempts, joint samples of the parameters. Out: the gap between simulation and robot, and per failure
+the share of replays that fail in the same way.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from flyball.tasks.world import Attempts, World
 def gap(task: Task, logged: Attempts, which: Sequence[int], samples: Values, draws: int, *, seed: int) -> float:
     """Simulation-to-robot gap: how far replays of the logged commands are from the logs.
 
-    For every signal, the root mean square difference over the spread that the signal has in an expert's nominal attempt;
-    the mean over observation signals, attempts and posterior draws. 0 is a perfect copy, sensor noise sets the floor, 1
-    is as far as a constant is from a whole attempt.
+    For every signal, the root mean square difference over the spread that the signal has in an expert's nominal
+    attempt; the mean over observation signals, attempts and posterior draws. 0 is a perfect copy, sensor noise sets
+    the floor, 1 is as far as a constant is from a whole attempt.
 
     Args:
       samples: joint samples, path -> (m,).

@@ -1,9 +1,9 @@
 """A scene: a world as data.
 
-A parameter is a named number with a range. Its bindings say what it does: to an engine field (``body:box.mass``), to the
-command path (``command.delay``, ``command.play``), to a sensor (``sensor:object.pose.bias``), to an event (``event:crushed.threshold``) or
-to the start state (``start:box``). Engines apply the first kind and refuse what they do not know; ``flyball.tasks.World``
-applies the rest.
+A parameter is a named number with a range. Its bindings say what it does: to an engine field (``body:box.mass``), to
+the command path (``command.delay``, ``command.play``), to a sensor (``sensor:object.pose.bias``), to an event
+(``event:crushed.threshold``) or to the start state (``start:box``). Engines apply the first kind and refuse what they
+do not know; ``flyball.tasks.World`` applies the rest.
 """
 
 from __future__ import annotations
@@ -124,7 +124,9 @@ class Scene:
         """
         p = self.parameter(path)
         if not (np.isfinite(value) and p.low <= value <= p.high):
-            raise InputError(f"{path} = {value:g} is out of range", where=where, allowed=f"[{p.low:g}, {p.high:g}] {p.unit}".strip())
+            raise InputError(
+                f"{path} = {value:g} is out of range", where=where, allowed=f"[{p.low:g}, {p.high:g}] {p.unit}".strip()
+            )
 
     @property
     def digest(self) -> str:

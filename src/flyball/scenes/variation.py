@@ -111,7 +111,9 @@ class JointSamples:
     def __post_init__(self) -> None:
         if self.samples.ndim != 2 or self.samples.shape[1] != len(self.paths) or len(self.samples) == 0:
             raise InputError(
-                f"joint samples have shape {self.samples.shape}", allowed=f"(m > 0, {len(self.paths)})", where="variation"
+                f"joint samples have shape {self.samples.shape}",
+                allowed=f"(m > 0, {len(self.paths)})",
+                where="variation",
             )
 
     def draw(self, rng: np.random.Generator, n: int) -> dict[str, NDArray[np.float64]]:
@@ -122,7 +124,9 @@ class JointSamples:
         return {p: rows[:, j] for j, p in enumerate(self.paths)}
 
 
-def sample(variations: Mapping[str, Variation] | list[Variation], rng: np.random.Generator, n: int) -> dict[str, NDArray[np.float64]]:
+def sample(
+    variations: Mapping[str, Variation] | list[Variation], rng: np.random.Generator, n: int
+) -> dict[str, NDArray[np.float64]]:
     """n draws of all variations; a later variation overrides an earlier one on the same path.
 
     Returns:

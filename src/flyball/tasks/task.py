@@ -87,7 +87,7 @@ class Task(Protocol):
       horizon_s: length of an attempt [s].
       control_hz: control rate [1/s].
       groups: names of the ways to fail.
-      conditioning: parameters (or derived names) that a policy may be told, because a release carries the robot's calibration.
+      conditioning: parameters (or derived names) that a policy is told; a release carries each robot's calibration.
       derived: combinations worth reporting.
       reads: engine fields that the sensors are made of, and how they are reduced over a control period.
       noise: standard deviation of each observation signal's elements; parameters may override it.
@@ -145,7 +145,7 @@ class Task(Protocol):
         """What joint posterior samples, path -> (m,), tell a policy: the choice that is most likely right, (c,)."""
 
     def expert(self, told: NDArray[np.float64]) -> Controller:
-        """The expert: acts on observations and on what it is told, (n, c). Told the truth, it is the informed expert."""
+        """The expert: acts on observations and what it is told, (n, c). Told the truth, it is the informed expert."""
 
     def baselines(self) -> Mapping[str, Callable[[int], Controller]]:
         """Scripted baselines without calibration: name -> (number of worlds -> controller)."""
@@ -178,7 +178,8 @@ class Task(Protocol):
           actions: the logged actions (n, T, a). Windows are placed by these alone, so that they agree.
 
         Returns:
-          Numbers whose mean over a robot's attempts is informative, (n, s), and numbers that must be kept apart, (n, r).
+          Numbers whose mean over a robot's attempts is informative, (n, s), and numbers that must be kept apart, (n,
+          r).
         """
 
     def plausible(self, values: Values) -> NDArray[np.float64]:

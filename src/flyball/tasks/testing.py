@@ -21,7 +21,7 @@ from flyball.tasks.task import Task, Values
 from flyball.tasks.world import Attempts, World
 
 _TARGET = re.compile(
-    r"(body|geom|joint|actuator):.+\.[a-z_]+|command\.delay|sensor:.+\.(bias|noise)|event:.+\.threshold|start:.+"
+    r"(body|geom|joint|actuator):.+\.[a-z_]+|command\.(delay|play)|sensor:.+\.(bias|noise)|event:.+\.threshold|start:.+"
 )
 
 

@@ -287,7 +287,7 @@ class World:
             for i in np.flatnonzero(over.any(axis=1)):
                 if not any(e == rule.name for _, e in self.events[i]):
                     t = self._k * self.dt + (int(np.argmax(over[i])) + 1) * h
-                    self.events[i].append((t, rule.name))
+                    self.events[i].append((round(t, 9), rule.name))  # [ns]: stepped and replayed agree
 
     def _reduced(self, raw: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
         """What the sensors see: watched fields arrive with every substep (axis -2) and are reduced here."""

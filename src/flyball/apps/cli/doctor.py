@@ -16,7 +16,16 @@ from flyball.apps.cli.output import Output
 from flyball.base import FlyballError
 
 _NEEDED = {
-    "edge agent": ("numpy", "onnxruntime", "foxglove-sdk", "zstandard", "lz4", "tuf", "securesystemslib", "cryptography"),
+    "edge agent": (
+        "numpy",
+        "onnxruntime",
+        "foxglove-sdk",
+        "zstandard",
+        "lz4",
+        "tuf",
+        "securesystemslib",
+        "cryptography",
+    ),
     "simulation": ("mujoco", "scipy", "cma"),
     "training": ("torch", "onnx"),
 }

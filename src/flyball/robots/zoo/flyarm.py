@@ -1,8 +1,8 @@
 """The Flyarm: five joints, a parallel gripper, primitive geometry, position servos.
 
 In: nothing. Out: the MJCF elements of the arm, its embodiment, and closed-form kinematics and gravity torques in numpy.
-Angles: yaw about the vertical, then three pitches measured from straight up, then roll about the hand's own axis. The hand
-points down when the pitches add up to pi.
+Angles: yaw about the vertical, then three pitches measured from straight up, then roll about the hand's own axis. The
+hand points down when the pitches add up to pi.
 """
 
 from __future__ import annotations
