@@ -2,12 +2,13 @@
 
 In: a task and a robot's logged attempts. Out: joint samples of the scene's parameters.
 
-Method: regression-adjusted approximate Bayesian computation in rounds (Beaumont, Zhang, Balding 2002; Fearnhead, Prangle
-2012). Candidates are drawn, every candidate replays the logged commands with sensor noise of its own, the task's summaries
-of the replays are regressed on the candidates, and the next round is drawn where the real summaries point to. The spread of
-the last round's leave-one-out residuals is the posterior's spread: it contains the sensors' noise and everything that the
-summaries cannot tell apart, so a parameter that the logs do not show keeps the width of its prior. Thresholds of events are
-read off the replays: a crossing was observed at a known time, or none up to a known peak.
+Method: regression-adjusted approximate Bayesian computation in rounds (Beaumont, Zhang, Balding 2002; Fearnhead,
+Prangle 2012). Candidates are drawn, every candidate replays the logged commands with sensor noise of its own, the
+task's summaries of the replays are regressed on the candidates, and the next round is drawn where the real summaries
+point to. The spread of the last round's leave-one-out residuals is the posterior's spread: it contains the sensors'
+noise and everything that the summaries cannot tell apart, so a parameter that the logs do not show keeps the width of
+its prior. Thresholds of events are read off the replays: a crossing was observed at a known time, or none up to a
+known peak.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from numpy.typing import NDArray
 from flyball.scenes import Parameter
 from flyball.tasks import Task
 from flyball.tasks.world import Attempts, World
+
+HANDLED = 0.15
+"""Progress from which on an attempt is taken to have handled the object."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +131,10 @@ def fit_robot(task: Task, logged: Attempts, config: ReplayConfig, *, seed: int, 
 def _replay(
     task: Task, logged: Attempts, order: NDArray[np.int64], values: Mapping[str, NDArray[np.float64]], m: int,
     threads: int, rng: np.random.Generator,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], dict[str, list[NDArray[np.float64]]]]:  # fmt: skip
-    """Summaries of the real attempts (s,), of the replays (m, s), how far apart their courses are (m,), and traces of watched events."""
+) -> tuple[
+    NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], dict[str, list[NDArray[np.float64]]]
+]:  # fmt: skip
+    """Summaries of the logs (s,), of the replays (m, s), how far apart their courses are (m,), and traces."""
     world = World(task, m, threads=threads)
     names = [s.name for s in task.embodiment.actions]
     real_means, sim_means, real_apart, sim_apart = [], [], [], []
@@ -168,8 +174,8 @@ def _regress(
 ) -> _Fit:  # fmt: skip
     """Candidates on summaries: the prediction at the real summaries and leave-one-out residuals.
 
-    Candidates whose replays took another course (``apart``) count little: what a held box shows of its mass, a dropped one
-    does not.
+    Candidates whose replays took another course (``apart``) count little: what a held box shows of its mass, a
+    dropped one does not.
     """
     m = len(units)
     course = np.exp(-0.5 * (apart / max(float(np.quantile(apart, 0.2)), 1.0)) ** 2) + 1e-9
@@ -231,7 +237,7 @@ def _misfit(
 def _posterior(
     rng: np.random.Generator, fit: _Fit, units: NDArray[np.float64], n: int, widen: float
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """n draws: prediction plus residuals; where the summaries explain nothing, the candidates that took the right course."""
+    """n draws: prediction plus residuals; where summaries explain nothing, candidates on the right course."""
     picked = rng.choice(len(units), size=n, p=fit.weights)
     out = fit.at + widen * fit.residuals[picked]
     own = units[picked]
@@ -267,7 +273,7 @@ def _threshold(
         if times:
             k = min(max(round(times[0] / task.horizon_s * steps) - 1, 0), steps - 1)
             crossed.append(trace[picked, k])
-        elif judged[i].progress >= 0.3:
+        elif judged[i].progress >= HANDLED:
             below = np.maximum(below, trace[picked, -1])
     if crossed:
         centre = np.median(np.stack(crossed), axis=0)

@@ -1,8 +1,8 @@
 """``lift-fragile-v1``: lift a box 0.15 m and hold it 1 s without dropping or crushing it.
 
-In: the Flyarm, a box of unknown mass, friction and fragility, a biased tracker. Out: the task with its scene, judgement,
-informed expert, scripted baselines and policy features. The window of good grip forces is narrow and differs from robot to
-robot: the lower end is set by mass over friction, the upper by what the box bears.
+In: the Flyarm, a box of unknown mass, friction and fragility, a biased tracker. Out: the task with its scene,
+judgement, informed expert, scripted baselines and policy features. The window of good grip forces is narrow and
+differs from robot to robot: the lower end is set by mass over friction, the upper by what the box bears.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _SERVOS = ("yaw", "shoulder", "elbow", "pitch", "roll")
 PARAMETERS = (
     Parameter("object.mass", "kg", 0.35, 0.1, 1.0, "log", "robot", (Bind("body:box.mass"),), "mass of the box"),
     Parameter(
-        "object.friction", "", 0.5, 0.15, 1.2, "log", "robot", (Bind("geom:box.friction"),), "sliding friction of the box"
+        "object.friction", "", 0.5, 0.15, 1.2, "log", "robot", (Bind("geom:box.friction"),), "sliding friction"
     ),
     Parameter(
         "object.crush_force", "N", 15.0, 2.0, 80.0, "log", "robot", (Bind("event:crushed.threshold"),),
         "normal force on a pad, low-passed at 10 ms, above which the box breaks",
     ),
     Parameter(
-        "object.size_scale", "", 1.0, 0.75, 1.35, "log", "robot", (Bind("geom:box.size_scale"),), "size over nominal size"
+        "object.size_scale", "", 1.0, 0.75, 1.35, "log", "robot", (Bind("geom:box.size_scale"),), "size over nominal"
     ),
     Parameter(
         "gripper.force_scale", "", 1.0, 0.6, 1.5, "log", "robot", (Bind("actuator:grip.gain", "scale"),),
@@ -61,7 +61,7 @@ PARAMETERS = (
     ),
     Parameter(
         "tracker.noise_m", "m", 0.001, 0.0, 0.004, "linear", "robot",
-        tuple(Bind("sensor:object.pose.noise", index=i) for i in range(3)), "standard deviation of the tracked position",
+        tuple(Bind("sensor:object.pose.noise", index=i) for i in range(3)), "standard deviation of the position",
     ),
     *(
         Parameter(
@@ -72,7 +72,7 @@ PARAMETERS = (
     ),
     Parameter("start.x", "m", 0.42, 0.34, 0.48, "linear", "robot", (Bind("start:box"),), "where boxes are put, mean x"),
     Parameter("start.y", "m", 0.0, -0.12, 0.12, "linear", "robot", (Bind("start:box"),), "where boxes are put, mean y"),
-    Parameter("start.yaw", "rad", 0.0, -0.9, 0.9, "linear", "robot", (Bind("start:box"),), "how boxes are turned, mean"),
+    Parameter("start.yaw", "rad", 0.0, -0.9, 0.9, "linear", "robot", (Bind("start:box"),), "how boxes lie, mean yaw"),
 )  # fmt: skip
 SCATTER = np.array([0.015, 0.015, 0.12])
 """Half width of the scatter of x, y [m] and yaw [rad] around their means from attempt to attempt."""
@@ -200,24 +200,24 @@ class LiftFragile:
         up = np.convolve(height >= LIFT, np.ones(hold), "valid") if len(height) >= hold else np.zeros(1)
         progress = float(np.clip(height.max() / LIFT, 0, 1)) * (0.5 + 0.5 * float(up.max()) / hold)
         if "crushed" in events:
-            return Judgement("failure", "crushed", progress / 2)
+            return Judgement("failure", "crushed", 0.2 + 0.3 * progress)
         closed = width < np.median(width[:5]) - 0.01
         low = np.minimum.accumulate(hand[:, 2])
         lifted = np.flatnonzero(closed & (hand[:, 2] > low + 0.015))
         if len(lifted) == 0 or width[lifted[0]] < 0.02:
-            return Judgement("failure", "missed", progress / 2)
+            return Judgement("failure", "missed", 0.1 * progress)
         k = lifted[0]
         gap = (hand - box)[k:]
         if np.linalg.norm(gap - gap[0], axis=1).max() > SLIP:
-            return Judgement("failure", "slipped", progress / 2)
+            return Judgement("failure", "slipped", 0.2 + 0.3 * progress)
         if up.max() < hold:
-            return Judgement("failure", "late", progress)
+            return Judgement("failure", "late", 0.5 + 0.4 * progress)
         return Judgement("success", "", 1.0)
 
     # realities --------------------------------------------------------------------------------------------
 
     def draw_reality(self, rng: np.random.Generator, n: int) -> dict[str, NDArray[np.float64]]:
-        """Fragility is drawn given mass and friction, so that a good grip exists; half of the cells put other boxes elsewhere, turned."""
+        """Fragility given mass and friction: a good grip exists; half of the cells put boxes elsewhere, turned."""
         mass = np.exp(rng.uniform(np.log(0.2), np.log(0.6), n))
         friction = np.exp(rng.uniform(np.log(0.3), np.log(0.8), n))
         out = {"object.mass": mass, "object.friction": friction}
@@ -253,7 +253,8 @@ class LiftFragile:
         means, apart = [], []
         for i in range(n):
             c = int(shut[i])
-            rising = np.flatnonzero(aim[i, c + 3 :] > np.minimum.accumulate(aim[i, c:])[3:] + 0.02) if c < steps else []
+            above = aim[i, c + 3 :] > np.minimum.accumulate(aim[i, c:])[3:] + 0.02
+            rising = np.flatnonzero(above)
             up = c + 3 + int(rising[0]) if len(rising) else steps
             yaw = hand[i, :, 3]
             gap = box[i, :, :3] - hand[i, :, :3]
@@ -360,7 +361,7 @@ class LiftFragile:
         return np.stack([force, *(np.asarray(values[p]) for p in TOLD[1:])], axis=1)
 
     def tell(self, samples: Values) -> NDArray[np.float64]:
-        """What joint posterior samples (m,) tell a policy, (len(conditioning),): the grip most likely to be good, else means."""
+        """What joint posterior samples (m,) tell a policy, (c,): the grip most likely to be good, else means."""
         scale = samples["gripper.force_scale"]
         low = SLIP_MARGIN * least_force(samples) / scale
         high = samples["object.crush_force"] / PEAK / scale
@@ -435,10 +436,10 @@ def act(obs: Observation, told: NDArray[np.float64], force: NDArray[np.float64] 
 class _SlipFeedback:
     """The reactive script: one attempt of n worlds, without calibration.
 
-    It closes softly, then pulls slowly and raises the force period by period until the filtered box comes along; a hand
-    that has slipped 20 mm goes back and pulls again. Then it adds a margin, lifts, and raises the force whenever the box
-    falls behind. The scatter of the box at rest tells it how noisy the tracker is, and the servos' sag is learned as it
-    goes; everything else is believed to be nominal.
+    It closes softly, then pulls slowly and raises the force period by period until the filtered box comes along; a
+    hand that has slipped 20 mm goes back and pulls again. Then it adds a margin, lifts, and raises the force whenever
+    the box falls behind. The scatter of the box at rest tells it how noisy the tracker is, and the servos' sag is
+    learned as it goes; everything else is believed to be nominal.
 
     The constants were tuned on 96 drawn cells.
 
@@ -531,7 +532,7 @@ LIFT_FRAGILE = LiftFragile()
 
 def _mean(x: NDArray[np.float64], start: int, stop: int, end: int) -> float:
     """Mean of x[start:stop]; 0 when the window does not lie before ``end``."""
-    return float(x[max(start, 0) : stop].mean()) if 0 <= start and stop <= end and start < stop else 0.0
+    return float(x[max(start, 0) : stop].mean()) if start >= 0 and stop <= end and start < stop else 0.0
 
 
 def _smooth(x: NDArray[np.float64]) -> NDArray[np.float64]:
