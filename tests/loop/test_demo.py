@@ -30,7 +30,7 @@ def test_the_document_is_complete_json(undisturbed):
         assert fleet["successes"] == sum(r["successes"] for r in t["by_robot"].values())
         assert set(task.groups) <= set(t["failures"])
         assert sum(t["failures"].values()) == fleet["trials"] - fleet["successes"]
-        assert 0 < t["gap"] < 10 and t["reproduced"]["n"] <= t["reproduced"]["of"]
+        assert t["gap"] > 0 and t["reproduced"]["n"] <= t["reproduced"]["of"]
         assert {"robots", "calibrate", "reproduce", "demonstrate", "train", "evaluate", "gate"} <= set(t["seconds"])
         assert t["steps"]["gradient"] == 150 and t["steps"]["simulated"] > 0
         assert t["verdict"] and isinstance(t["released"], bool)
