@@ -23,6 +23,10 @@ from flyball.scenes import Parameter
 from flyball.tasks import Task
 from flyball.tasks.world import Attempts, World
 
+LEAST = 15.0
+"""Effective number of candidates that a regression rests on at least."""
+TIMING_S = 0.006
+"""How well a replay's forces are in step with the robot's [s]: an event's threshold is bracketed that far before and after."""
 HANDLED = 0.15
 """Progress from which on an attempt is taken to have handled the object."""
 
@@ -75,10 +79,12 @@ def pick(attempts: Attempts, task: Task, k: int) -> NDArray[np.int64]:
     """k attempts of as many different outcomes as there are, the most informative (furthest) first within each."""
     judged = attempts.judge(task)
     groups: dict[str, list[int]] = {}
+    handled = any(j.progress >= HANDLED for j in judged)
     for i in np.argsort([-j.progress for j in judged], kind="stable"):
-        groups.setdefault(judged[i].group, []).append(int(i))
+        if judged[i].progress >= HANDLED or not handled:
+            groups.setdefault(judged[i].group, []).append(int(i))
     order: list[int] = []
-    while len(order) < min(k, len(judged)):
+    while len(order) < min(k, sum(map(len, groups.values())) + len(order)):
         for members in groups.values():
             if members:
                 order.append(members.pop(0))
@@ -209,11 +215,19 @@ def _regress(
         if not again:
             spread = np.sqrt(weights @ residuals**2) + 1e-3
             distance = np.sqrt(np.mean(np.clip((units - residuals - predictions) / (4 * spread), -3, 3) ** 2, axis=1))
-            near = np.exp(-0.5 * (distance / max(float(np.quantile(distance, 0.3)), 0.5)) ** 2) + 1e-9
-            weights = course * near / (course * near).sum()
+            width = max(float(np.quantile(distance, 0.3)), 0.5)
+            weights = _near(course, distance, width)
+            while 1 / (weights**2).sum() < min(LEAST, 0.9 / ((course / course.sum()) ** 2).sum()):
+                width *= 1.3
+                weights = _near(course, distance, width)
     variance = weights @ (units - weights @ units) ** 2
     explained = 1 - (weights @ residuals**2) / np.maximum(variance, 1e-12)
     return _Fit(predictions, residuals, weights, explained)
+
+
+def _near(course: NDArray[np.float64], distance: NDArray[np.float64], width: float) -> NDArray[np.float64]:
+    weights = course * (np.exp(-0.5 * (distance / width) ** 2) + 1e-9)
+    return weights / weights.sum()
 
 
 def _misfit(
@@ -266,20 +280,21 @@ def _threshold(
     Peaks count only in attempts that got somewhere: where a robot missed, a replay that collides proves nothing.
     """
     judged = logged.judge(task)
-    below, crossed = np.full(len(picked), p.low), []
+    low, high = np.full(len(picked), p.low), np.full(len(picked), p.high)
     for trace, i in zip(traces, order, strict=True):
+        if judged[i].progress < HANDLED:
+            continue
         times = [t for t, name in logged.events[i] if name == event]
-        steps = trace.shape[1]
+        last = trace.shape[1] - 1
         if times:
-            k = min(max(round(times[0] / task.horizon_s * steps) - 1, 0), steps - 1)
-            crossed.append(trace[picked, k])
-        elif judged[i].progress >= HANDLED:
-            below = np.maximum(below, trace[picked, -1])
-    if crossed:
-        centre = np.median(np.stack(crossed), axis=0)
-        return np.clip(centre * np.exp(0.015 * rng.standard_normal(len(picked))), p.low, p.high)
-    low = p.to_unit(np.clip(below, p.low, p.high))
-    return p.from_unit(low + (1 - low) * rng.random(len(picked)))
+            at, slack = round(times[0] / task.horizon_s * (last + 1)) - 1, round(TIMING_S / task.horizon_s * (last + 1))
+            low = np.maximum(low, trace[picked, np.clip(at - slack, 0, last)])
+            high = np.minimum(high, trace[picked, np.clip(at + slack, 0, last)] * 1.01)
+        else:
+            low = np.maximum(low, trace[picked, last])
+    low, high = np.clip(np.minimum(low, high), p.low, p.high), np.clip(np.maximum(low, high), p.low, p.high)
+    a, b = p.to_unit(low), p.to_unit(high)
+    return p.from_unit(a + (b - a) * rng.random(len(picked)))
 
 
 def _strata(rng: np.random.Generator, m: int) -> NDArray[np.float64]:

@@ -154,7 +154,7 @@ class Operator:
             store.put_row("rollout", key, {"turn": turn, "state": rollout.to_json(), "test": test.to_json()})
             n += 1
             trying = rollout.phase == "canary"
-            id_ = f"turn-{turn:03d}-canary-{n:02d}" if trying else f"turn-{turn:03d}-install-{rollout.phase}"
+            id_ = f"{release}-canary-{n:02d}" if trying else f"{release}-install-{rollout.phase}"
             wanted = {canary: release} if trying else rollout.wanted
             self.order(id_, wanted, turn, batch if trying else 0, hour=n)
             status = self.wait(id_, list(wanted))

@@ -43,6 +43,8 @@ COLLAPSE = (0.7, 0.6)
 """A robot that succeeded at least this often and now at most that often lives in a changed world; old logs retire."""
 CANARY_DROP = 0.3
 """A release whose success on the canary is this much below what the evaluation expects goes back."""
+OUTLOOK = 0.6
+"""A calibration that promises less success than this is suspected to mix logs of two different worlds."""
 REPRODUCED = 0.5
 """A failure is reproduced when more than this share of posterior draws ends in the same way."""
 
@@ -259,15 +261,24 @@ class Turn(Stages):
         row["held_out"] = held_out
         standing = replace(standing, fits={**standing.fits, **fits})
         shares = self.reproduce(episodes, standing)
-        doubtful = [r for r in sick if standing.since[r] < self.number and np.mean(shares.get(r, [1.0])) <= REPRODUCED]
+        doubtful = [
+            r
+            for r in sick
+            if standing.since[r] < self.number
+            and (np.mean(shares.get(r, [1.0])) <= REPRODUCED or self.outlook(fits[r]) < OUTLOOK)
+        ]
         if doubtful:
-            self.display.note(f"old and new logs of {', '.join(doubtful)} contradict each other: the old ones retire")
-            standing = replace(standing, since={**standing.since, **dict.fromkeys(doubtful, self.number)})
-            again, _ = self.calibrate(doubtful, doubtful, standing)
+            alone = replace(standing, since={**standing.since, **dict.fromkeys(doubtful, self.number)})
+            again, _ = self.calibrate(doubtful, doubtful, alone)
+            # where the new logs alone promise no more, nothing is gained by forgetting
+            again = {r: d for r, d in again.items() if self.outlook(d) >= self.outlook(fits[r])}
             fits = {**fits, **again}
-            standing = replace(standing, fits={**standing.fits, **again})
-            shares |= self.reproduce([e for e in episodes if e.robot in doubtful], standing)
-            row["changed"] = sorted({*row["changed"], *doubtful})
+            since = {r: self.number if r in again else standing.since[r] for r in standing.since}
+            standing = replace(standing, fits={**standing.fits, **again}, since=since)
+            shares |= self.reproduce([e for e in episodes if e.robot in again], standing)
+            row["changed"] = sorted({*row["changed"], *again})
+            if again:
+                self.display.note(f"old and new logs of {', '.join(again)} contradict each other: the old ones retire")
         flat = [s for mine in shares.values() for s in mine]
         row["reproduced"] = {"n": sum(s > REPRODUCED for s in flat), "of": len(flat)}
         told = {**standing.told, **{r: self.tell(standing, r) for r in fits}}
@@ -277,11 +288,7 @@ class Turn(Stages):
         row["gate"] = decision
         row["verdict"] = "refused by the gate: " + "; ".join(decision["reasons"])
         if decision["allowed"]:
-            phase, row["rollout"], name = self.release(standing, policy, told, report)
-            row["released"] = phase == "done"
-            row["verdict"] = "promoted" if phase == "done" else "rolled back"
-            if phase == "done":
-                standing = replace(standing, release=name, policy=policy, state=state, told=told)
+            standing = self.release(standing, policy, state, told, report, row)
         return standing
 
     # robots and logs --------------------------------------------------------------------------------------
@@ -331,7 +338,10 @@ class Turn(Stages):
             if groups and max(groups.values()) >= CLUSTER:
                 sick.append(robot)
                 rate = sum(e.outcome == "success" for e in mine) / len(mine)
-                if standing.success.get(robot, 0.0) >= COLLAPSE[0] and rate <= COLLAPSE[1]:
+                promised = standing.success.get(robot, 0.0)
+                if robot in standing.told and robot in standing.fits:
+                    promised = max(promised, self.outlook(standing.fits[robot]))
+                if promised >= COLLAPSE[0] and rate <= COLLAPSE[1]:
                     changed.append(robot)
         if sick:  # once the loop learns, it must know every robot it releases to
             sick += [r for r in self.operator.robots if r not in sick and r not in standing.fits]
@@ -381,7 +391,7 @@ class Turn(Stages):
                 seed = self.seed("calibrate", self.number, robot)
                 inputs = [self.task.name, [r.log_digest for r in rows], self.budget.replay, seed, before]
                 args = (self.task.name, logged, self.budget.replay, seed, start)
-                jobs.append(lambda i=inputs, a=args: self.cached("calibrate", 1, i, work.fit, *a, kind="calibration"))
+                jobs.append(lambda i=inputs, a=args: self.cached("calibrate", 2, i, work.fit, *a, kind="calibration"))
             made = self.spread(jobs)
         out, held = {}, []
         for robot, artifact in zip(robots, made, strict=True):
@@ -402,6 +412,10 @@ class Turn(Stages):
         fitted: Fitted = work.fitted_from(json_of(self.store, self.store.artifact(digest)))
         values = fitted.values()
         return self.task.scene.nominal(len(fitted.samples)) | values
+
+    def outlook(self, fit: str) -> float:
+        """How often an expert told this calibration succeeds in worlds drawn from it."""
+        return float(json_of(self.store, self.store.artifact(fit))["outlook"])
 
     def tell(self, standing: Standing, robot: str) -> tuple[float, ...]:
         """What a release tells the policy about a robot."""
@@ -507,21 +521,6 @@ class Turn(Stages):
         )
         return report, decision.to_json()
 
-    def canary(self, report: EvaluationReport) -> tuple[str, float]:
-        """The robot on which the evaluation expects most, and the success rate it must show there.
-
-        Where simulation is surest, a failure says most about the release. A robot that has just turned one down rests.
-        """
-        proven = {r: i.mean for r, i in report.per_robot().items()}
-        tired = [
-            r
-            for row in self.store.rows("rollout")
-            if row["turn"] == self.number - 1 and row["state"]["phase"] == "rolled_back"
-            for r in row["state"]["canaries"]
-        ]
-        robot = max(self.operator.robots, key=lambda r: (r not in tired, proven.get(r, 0.0), r))
-        return robot, float(np.clip(proven.get(robot, 0.0) - 0.05, 0.5, 0.9))
-
     def _drawn(
         self, standing: Standing, who: Sequence[str], rng: np.random.Generator
     ) -> dict[str, NDArray[np.float64]]:
@@ -537,25 +536,50 @@ class Turn(Stages):
         self,
         standing: Standing,
         policy: str,
+        state: str,
         told: Mapping[str, Sequence[float]],
         report: EvaluationReport,
-    ) -> tuple[str, list[dict[str, Any]], str]:
-        """Sign the candidate, try it on a canary, then everybody or nobody; returns phase, timeline and name."""
-        name = f"{self.name}"
-        with self.stage("release"):
-            files = {"policy.onnx": self.store.get(policy), "calibrations.json": self.calibrations_file(told)}
-            self.operator.publish(
-                name, files, (self.report_digest,), execute=self.budget.execute, rollback_to=standing.release,
-                runtime=locked_environment(),
-            )  # fmt: skip
-        with self.stage("rollout"):
-            canary, good = self.canary(report)
-            test = CanaryVerdict(good, good - CANARY_DROP)
-            rollout = self.operator.roll_out(name, standing.release, canary, test, self.number, self.budget.canary)
-        timeline = [asdict(r) | {"turn": self.number} for r in rollout.rows if r.kind not in ("outcome",)]
-        counted = rollout.counted
-        self.display.note(
-            f"turn {self.number}: {name} {rollout.phase} after {sum(r.success for r in counted)} of {len(counted)} "
-            f"canary attempts on {canary}"
-        )
-        return rollout.phase, timeline, name
+        row: dict[str, Any],
+    ) -> Standing:
+        """Sign the candidate, try it on a canary, then everybody or nobody.
+
+        A canary that fails may itself be misunderstood: the candidate is then signed once more without that robot's new
+        calibration and tried on another. Two tries, each with its stated error rate, and no more.
+        """
+        rested: list[str] = []
+        row["rollout"] = []
+        for suffix in ("", "-b"):
+            name = self.name + suffix
+            with self.stage("release"):
+                kept = {r: standing.told[r] for r in rested if r in standing.told}
+                given = {r: tuple(v) for r, v in told.items() if r not in rested} | kept
+                files = {"policy.onnx": self.store.get(policy), "calibrations.json": self.calibrations_file(given)}
+                self.operator.publish(
+                    name, files, (self.report_digest,), execute=self.budget.execute, rollback_to=standing.release,
+                    runtime=locked_environment(),
+                )  # fmt: skip
+            with self.stage("rollout"):
+                canary, good = self.canary(report, rested)
+                test = CanaryVerdict(good, good - CANARY_DROP)
+                rollout = self.operator.roll_out(name, standing.release, canary, test, self.number, self.budget.canary)
+            row["rollout"] += [asdict(r) | {"turn": self.number} for r in rollout.rows if r.kind != "outcome"]
+            counted = rollout.counted
+            self.display.note(
+                f"turn {self.number}: {name} {rollout.phase} after {sum(r.success for r in counted)} of {len(counted)} "
+                f"canary attempts on {canary}"
+            )
+            if rollout.phase == "done":
+                row["released"], row["verdict"] = True, "promoted"
+                return replace(standing, release=name, policy=policy, state=state, told=given)
+            row["verdict"] = "rolled back"
+            rested.append(canary)
+        return standing
+
+    def canary(self, report: EvaluationReport, rested: Sequence[str]) -> tuple[str, float]:
+        """The robot on which the evaluation expects most, and the success rate it must show there.
+
+        Where simulation is surest, a failure says most about the release. Those in ``rested`` have just turned one down.
+        """
+        proven = {r: i.mean for r, i in report.per_robot().items()}
+        robot = max(self.operator.robots, key=lambda r: (r not in rested, proven.get(r, 0.0), r))
+        return robot, float(np.clip(proven.get(robot, 0.0) - 0.05, 0.5, 0.9))

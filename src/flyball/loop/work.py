@@ -22,6 +22,7 @@ from flyball.tasks import Task, tasks
 from flyball.tasks.world import Attempts, World
 
 GAP_DRAWS = 8
+OUTLOOK_TRIALS = 16
 
 
 def fit(task_name: str, logged: Attempts, config: ReplayConfig, seed: int, start: Fitted | None) -> dict[str, Any]:
@@ -32,13 +33,26 @@ def fit(task_name: str, logged: Attempts, config: ReplayConfig, seed: int, start
     held_out = [i for i in range(len(logged.events)) if i not in used][:2]
     before = gap(task, logged, held_out, task.scene.nominal(1), 1, seed=seed) if held_out else float("nan")
     after = gap(task, logged, held_out, fitted.values(), GAP_DRAWS, seed=seed) if held_out else float("nan")
-    replays = fitted.replays + len(held_out) * (1 + GAP_DRAWS)
+    outlook = _outlook(task, fitted, seed)
+    replays = fitted.replays + OUTLOOK_TRIALS + len(held_out) * (1 + GAP_DRAWS)
     return {
         "paths": list(fitted.paths),
         "samples": np.round(fitted.samples, 7).tolist(),
         "replays": replays,
+        "outlook": outlook,
         "held_out": {"attempts": len(held_out), "before": before, "after": after},
     }
+
+
+def _outlook(task: Task, fitted: Fitted, seed: int) -> float:
+    """Success of the expert, told this calibration, in worlds drawn from it; low when logs contradict each other."""
+    n, rng = OUTLOOK_TRIALS, np.random.default_rng(seed)
+    samples = task.scene.nominal(len(fitted.samples)) | fitted.values()
+    rows = rng.integers(len(fitted.samples), size=n)
+    values = {k: v[rows] for k, v in samples.items()}
+    told = np.repeat(task.tell(samples)[None], n, axis=0)
+    done = World(task, n).run(task.expert(told), values, rng.integers(2**62, size=n).tolist())
+    return float(np.mean([j.outcome == "success" for j in done.judge(task)]))
 
 
 def fitted_from(data: Mapping[str, Any]) -> Fitted:

@@ -36,9 +36,9 @@ MODEL = f"""<mujoco model="lift-fragile"><compiler angle="radian"/>
 
 _SERVOS = ("yaw", "shoulder", "elbow", "pitch", "roll")
 PARAMETERS = (
-    Parameter("object.mass", "kg", 0.35, 0.1, 1.0, "log", "robot", (Bind("body:box.mass"),), "mass of the box"),
+    Parameter("object.mass", "kg", 0.35, 0.12, 0.9, "log", "robot", (Bind("body:box.mass"),), "mass of the box"),
     Parameter(
-        "object.friction", "", 0.5, 0.15, 1.2, "log", "robot", (Bind("geom:box.friction"),), "sliding friction"
+        "object.friction", "", 0.5, 0.2, 1.0, "log", "robot", (Bind("geom:box.friction"),), "sliding friction"
     ),
     Parameter(
         "object.crush_force", "N", 15.0, 2.0, 80.0, "log", "robot", (Bind("event:crushed.threshold"),),
@@ -199,12 +199,13 @@ class LiftFragile:
         hold = round(HOLD_S * self.control_hz)
         up = np.convolve(height >= LIFT, np.ones(hold), "valid") if len(height) >= hold else np.zeros(1)
         progress = float(np.clip(height.max() / LIFT, 0, 1)) * (0.5 + 0.5 * float(up.max()) / hold)
-        if "crushed" in events:
-            return Judgement("failure", "crushed", 0.2 + 0.3 * progress)
         closed = width < np.median(width[:5]) - 0.01
+        between = closed & (np.linalg.norm(hand - box, axis=1) < 0.03)
+        if "crushed" in events and between.any():
+            return Judgement("failure", "crushed", 0.2 + 0.3 * progress)
         low = np.minimum.accumulate(hand[:, 2])
         lifted = np.flatnonzero(closed & (hand[:, 2] > low + 0.015))
-        if len(lifted) == 0 or width[lifted[0]] < 0.02:
+        if "crushed" in events or len(lifted) == 0 or width[lifted[0]] < 0.02:
             return Judgement("failure", "missed", 0.1 * progress)
         k = lifted[0]
         gap = (hand - box)[k:]
