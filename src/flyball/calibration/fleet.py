@@ -26,7 +26,7 @@ from flyball.tasks.world import Attempts, World
 LEAST = 15.0
 """Effective number of candidates that a regression rests on at least."""
 TIMING_S = 0.006
-"""How well a replay's forces are in step with the robot's [s]: an event's threshold is bracketed that far before and after."""
+"""How well a replay's forces are in step with the robot's [s]: thresholds are bracketed that far around an event."""
 HANDLED = 0.15
 """Progress from which on an attempt is taken to have handled the object."""
 

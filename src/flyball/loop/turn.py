@@ -578,7 +578,7 @@ class Turn(Stages):
     def canary(self, report: EvaluationReport, rested: Sequence[str]) -> tuple[str, float]:
         """The robot on which the evaluation expects most, and the success rate it must show there.
 
-        Where simulation is surest, a failure says most about the release. Those in ``rested`` have just turned one down.
+        Where simulation is surest, a failure says most about the release. Those in ``rested`` have failed.
         """
         proven = {r: i.mean for r, i in report.per_robot().items()}
         robot = max(self.operator.robots, key=lambda r: (r not in rested, proven.get(r, 0.0), r))
