@@ -19,7 +19,8 @@ def attempts(run):
 
 def test_a_killed_run_ends_as_an_undisturbed_one(killed, undisturbed):
     kills = killed.report["kills"]
-    assert kills == {"loop": 4, "worker": 2, "agent": 2, "hub": 2} and killed.report["runs"] == 5, killed.notes
+    assert sum(kills.values()) >= 8 and min(kills[k] for k in ("loop", "worker", "agent", "hub")) >= 1, killed.report
+    assert killed.report["runs"] == kills["loop"] + 1
     assert untimed(killed.document) == untimed(undisturbed.document)
 
 
