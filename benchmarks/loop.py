@@ -166,7 +166,7 @@ class Lab:
                 old = logs[robot] if robot not in changed else None
                 logs[robot] = fresh if old is None else joined(old, fresh)
             jobs = {}
-            for robot in sick:
+            for robot in (r for r in sick if logs[r].events):
                 start = work.fitted_from(fits[robot]) if robot in fits and robot not in changed else None
                 seed = self.stages.seed("calibrate", turn, robot, reality.robot(robot).seed)
                 args = (self.task.name, logs[robot], self.config.budget.replay, seed, start)

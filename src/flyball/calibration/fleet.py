@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from flyball.base import InputError
 from flyball.scenes import Parameter
 from flyball.tasks import Task
 from flyball.tasks.world import Attempts, World
@@ -100,7 +101,14 @@ def fit_robot(task: Task, logged: Attempts, config: ReplayConfig, *, seed: int, 
       config: budget.
       seed: of everything random.
       start: an earlier fit: the first round is drawn from it (widened) instead of the prior.
+
+    Raises:
+      InputError: there is no complete attempt.
     """
+    if not logged.events:
+        raise InputError(
+            "no complete attempt to learn from", where=task.name, run_next="let the robot attempt the task"
+        )
     rng = np.random.default_rng(seed)
     scene = task.scene
     seen = set(task.observed(logged.signals, scene.nominal(2), rng))

@@ -19,9 +19,9 @@ from flyball.tasks.world import Attempts, World
 def gap(task: Task, logged: Attempts, which: Sequence[int], samples: Values, draws: int, *, seed: int) -> float:
     """Simulation-to-robot gap: how far replays of the logged commands are from the logs.
 
-    For every signal, the root mean square difference over the spread that the signal has in an expert's nominal
-    attempt; the mean over observation signals, attempts and posterior draws. 0 is a perfect copy, sensor noise sets
-    the floor, 1 is as far as a constant is from a whole attempt.
+    For every signal, the root mean square difference over all its elements, over the spread that the signal has in an
+    expert's nominal attempt, at most 1; the mean over observation signals, attempts and posterior draws. 0 is a perfect
+    copy, sensor noise sets the floor, 1 has nothing in common with what happened.
 
     Args:
       samples: joint samples, path -> (m,).
@@ -38,8 +38,8 @@ def gap(task: Task, logged: Attempts, which: Sequence[int], samples: Values, dra
         replayed, real = _replay(task, world, logged, i, values, None)
         for spec in task.embodiment.observations:
             x, y = replayed.signals[spec.name], real[spec.name][0]
-            spread = np.maximum(usual.signals[spec.name][0].std(axis=0), 1e-3)
-            errors.append(np.sqrt(((x - y) ** 2).mean(axis=1)) / spread)
+            spread = np.sqrt(usual.signals[spec.name][0].var(axis=0).sum())
+            errors.append(np.minimum(np.sqrt(((x - y) ** 2).sum(axis=2).mean(axis=1)) / spread, 1.0))
     return float(np.mean([e.mean() for e in errors]))
 
 

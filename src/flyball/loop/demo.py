@@ -126,7 +126,7 @@ def _hidden(config: DemoConfig, workspace: Workspace, executor: LocalExecutor) -
     path = workspace.path / "hidden" / "reality.json"
     run = {k: v for k, v in asdict(config).items() if k not in ("workspace", "turns", "reality", "budget")}
     run["budget"] = digest_of(config.budget)
-    run["reality"] = digest_of(config.reality.read_bytes()) if config.reality and config.reality.is_file() else ""
+    run["reality"] = executor.submit(_digest, str(config.reality)).result() if config.reality else ""
     kept = workspace.store.row("demo", "config")
     if kept is not None and kept["run"] != json.loads(json.dumps(run)):
         differs = ", ".join(k for k in run if kept["run"].get(k) != run[k])
@@ -142,6 +142,14 @@ def _hidden(config: DemoConfig, workspace: Workspace, executor: LocalExecutor) -
         kept = {"run": run, "robots": names, "warnings": warnings}
         workspace.store.put_row("demo", "config", kept)
     return path, list(kept["robots"]), list(kept["warnings"])
+
+
+def _digest(path: str) -> str:
+    """Digest of a reality file, taken in a worker: the loop's own process never opens one."""
+    try:
+        return digest_of(Path(path).read_bytes())
+    except OSError:
+        return ""  # what is wrong with it is said where it is loaded
 
 
 def _hide(source: str, path: str, task_name: str, seed: int, robots: int, turns: int) -> tuple[list[str], list[str]]:

@@ -260,10 +260,13 @@ class Turn(Stages):
         fits, held_out = self.calibrate(sick, changed, standing)
         row["held_out"] = held_out
         standing = replace(standing, fits={**standing.fits, **fits})
+        if not standing.fits:
+            row["verdict"] = "no complete attempt to learn from"
+            return standing
         shares = self.reproduce(episodes, standing)
         doubtful = [
             r
-            for r in sick
+            for r in fits
             if standing.since[r] < self.number
             and (np.mean(shares.get(r, [1.0])) <= REPRODUCED or self.outlook(fits[r]) < OUTLOOK)
         ]
@@ -367,7 +370,7 @@ class Turn(Stages):
                 self.steps["simulated"] += len(mine) * work.GAP_DRAWS * self.length
                 inputs = [self.task.name, [e.log_digest for e in mine], standing.fits.get(robot, ""), self.seed("gap")]
                 args = (self.task.name, logged, range(len(logged.events)), samples, self.seed("gap"))
-                jobs.append(lambda i=inputs, a=args: self.cached("gap", 2, i, work.measure_gap, *a))
+                jobs.append(lambda i=inputs, a=args: self.cached("gap", 3, i, work.measure_gap, *a))
             found = [float(json_of(self.store, a)) for a in self.spread(jobs)]
         return _finite(np.mean(found)) if found else None
 
@@ -377,7 +380,7 @@ class Turn(Stages):
         """Fit robots to their logs; robot -> digest of its calibration, and the mean held-out gap before and after."""
         with self.stage("calibrate", len(robots)):
             catalogue = Catalogue(self.store)
-            jobs = []
+            jobs, known = [], []
             for robot in robots:
                 # a turn that is resumed must read what it read before: not the canary's logs, which came after
                 where = (
@@ -386,15 +389,19 @@ class Turn(Stages):
                 )
                 rows = catalogue.query(where, order="start_ns")
                 logged = attempts_of(self.task, [catalogue.load(r.digest) for r in rows][-64:])
+                if not logged.events:
+                    self.display.note(f"{robot} has no complete attempt to learn from")
+                    continue
+                known.append(robot)
                 before = standing.fits.get(robot, "") if robot not in changed else ""
                 start = work.fitted_from(json_of(self.store, self.store.artifact(before))) if before else None
                 seed = self.seed("calibrate", self.number, robot)
                 inputs = [self.task.name, [r.log_digest for r in rows], self.budget.replay, seed, before]
                 args = (self.task.name, logged, self.budget.replay, seed, start)
-                jobs.append(lambda i=inputs, a=args: self.cached("calibrate", 2, i, work.fit, *a, kind="calibration"))
+                jobs.append(lambda i=inputs, a=args: self.cached("calibrate", 3, i, work.fit, *a, kind="calibration"))
             made = self.spread(jobs)
         out, held = {}, []
-        for robot, artifact in zip(robots, made, strict=True):
+        for robot, artifact in zip(known, made, strict=True):
             data = json_of(self.store, artifact)
             out[robot] = artifact.digest
             self.steps["simulated"] += data["replays"] * self.length
