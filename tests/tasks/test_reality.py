@@ -233,7 +233,7 @@ def test_every_parameter_is_listed_with_unit_and_range():
         "path": "object.mass",
         "unit": "kg",
         "nominal": 0.35,
-        "low": 0.1,
-        "high": 1.0,
+        "low": 0.12,
+        "high": 0.9,
         "text": "mass of the box",
     } in rows
