@@ -74,7 +74,7 @@ def test_slipping_shows_friction_over_mass_but_hardly_the_mass(fits):
 def test_what_logs_cannot_show_keeps_the_width_of_its_prior(fits, robot):
     along, across = (np.ptp(band(fits[robot], f"tracker.bias_m.{axis}")) for axis in "xy")
     assert along > IDENTIFIED, "boxes are not turned here: an error along the pads moves nothing"
-    assert across < IDENTIFIED, "but the fingers feel one across"
+    assert across < 0.6 * along, "but the fingers feel one across"
 
 
 def test_one_crush_brackets_what_the_box_bears_and_none_bounds_it(fits):

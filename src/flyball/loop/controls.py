@@ -5,8 +5,9 @@ turns in which nothing is learned (``calibration-only`` alone is told what calib
 
 The rule of the budget: a control may spend the simulated and gradient steps of a loop that learns in every turn
 (``allowance``). Gradient steps are spent in full; demonstrations up to the number that these gradient steps see
-``PASSES`` times, because beyond that data are not what is short. A control knows of the world what the loop knows
-before its first log: the parameters' ranges and what is plausible (``broad``).
+``PASSES`` times, which is more simulation than a loop really does (it stops testing when the answer is clear). A
+control knows of the world what the loop knows before its first log: the parameters' ranges and what is plausible
+(``broad``).
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ from flyball.policies.scripted import Scripted
 from flyball.tasks import Task, tasks
 from flyball.tasks.world import World
 
-PASSES = 4
-"""How often the gradient steps see a demonstration at least."""
+PASSES = 1.5
+"""How often the gradient steps see a demonstration on average; a control then simulates more than loops have done."""
 HISTORY = 5
 """Earlier looks that the policy of ``randomization`` is shown, so that it can adapt."""
 TRIALS = 512
@@ -132,7 +133,7 @@ def prepare(stages: Stages, control: str, robots: int, turns: int) -> Prepared:
     if control in families:
         return _script(stages, _best(stages, control, families[control], may["attempts"]), nominal)
     config = replace(budget.first, steps=may["gradient"])
-    n = min(may["attempts"], max(8, config.steps * config.batch // (PASSES * stages.length)))
+    n = min(may["attempts"], max(8, round(config.steps * config.batch / (PASSES * stages.length))))
     windows, controller = budget.windows, ""
     if control == "nominal":
         values = task.scene.nominal(n)

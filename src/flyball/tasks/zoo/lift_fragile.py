@@ -88,6 +88,8 @@ SPEED, LIFT_SPEED, TOP = 0.35, 0.22, 0.212
 """Approach and lift speed [m/s], height of the hand at which it holds [m]."""
 OPEN = -6.0
 """Grip command that opens [N]."""
+UNTOUCHED = 5
+"""Control periods at the start in which the hand cannot have reached the box yet, wherever it lies."""
 
 TOLD = (
     "grip.force",
@@ -174,7 +176,7 @@ class LiftFragile:
         return out | {"left": wide, "right": wide, "box": box}
 
     def seen_starts(self, signals: Mapping[str, NDArray[np.float64]], values: Values) -> dict[str, NDArray[np.float64]]:
-        """Start of a logged attempt as its first half second shows it, corrected by the tracker's bias.
+        """Start of a logged attempt as its first third of a second shows it, corrected by the tracker's bias.
 
         Args:
           signals: (n, T, size) each.
@@ -286,15 +288,15 @@ class LiftFragile:
     def observed(
         self, signals: Mapping[str, NDArray[np.float64]], samples: Values, rng: np.random.Generator
     ) -> dict[str, NDArray[np.float64]]:
-        """Where boxes are put, and the tracker's noise, from the second before anything touches the box."""
-        pose = signals["object.pose"][:, :8]
+        """Where boxes are put, and the tracker's noise, from the periods before anything can touch the box."""
+        pose = signals["object.pose"][:, :UNTOUCHED]
         n, m = len(pose), len(samples["object.mass"])
         out = {}
         for column, path, scatter in zip((0, 1, 3), ("x", "y", "yaw"), SCATTER, strict=True):
             centre = pose[:, :, column].mean() + scatter / np.sqrt(3 * n) * rng.standard_normal(m)
             out[f"start.{path}"] = centre - samples.get(f"tracker.bias_m.{path}", np.zeros(m))
         residual = (pose - pose.mean(axis=1, keepdims=True))[..., :3]
-        dof = n * 7 * 3
+        dof = n * (UNTOUCHED - 1) * 3
         out["tracker.noise_m"] = np.sqrt((residual**2).sum() / rng.chisquare(dof, m))
         return {k: np.clip(v, self.scene.parameter(k).low, self.scene.parameter(k).high) for k, v in out.items()}
 
