@@ -26,7 +26,7 @@ from flyball.calibration.rigs import Rig
 from flyball.calibration.rigs.cube import TossedCube
 from flyball.calibration.rigs.servo import ServoPendulum
 from flyball.calibration.testing import TRUTH, record
-from flyball.episodes.formats import format_for
+from flyball.episodes.formats import read_one
 
 PLANTED = Budget(starts=6, iterations=20, refits=4)
 
@@ -46,7 +46,7 @@ class BasicServo(ServoPendulum):
 
 def replays(rig: Rig, folder: Path) -> list[Replay]:
     """Every recording of a folder, prepared."""
-    return [rig.replay(format_for(p).read(p.read_bytes(), p)) for p in sorted(folder.glob("*.mcap"))]
+    return [rig.replay(read_one(p)) for p in sorted(folder.glob("*.mcap"))]
 
 
 def real(rig: Rig, folder: Path, seed: int, budget: Budget) -> dict[str, Any]:

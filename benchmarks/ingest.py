@@ -20,8 +20,8 @@ import numpy as np
 from flyball.base import SignalSpec
 from flyball.base.workspace import Workspace
 from flyball.episodes.codec import encode
+from flyball.episodes.formats import read_one
 from flyball.episodes.formats.mcap import McapFile
-from flyball.episodes.formats.mcap_log import FORMAT
 from flyball.episodes.ingest import ingest
 from flyball.episodes.recorder import Recorder
 from flyball.robots import Embodiment
@@ -73,8 +73,8 @@ def measure(steps: int, width: int, attempts: int) -> dict[str, Any]:
         payload = sum(int((b.stop - b.start).sum()) for b in McapFile(blob).blocks()) / 1e6
         raw = best(lambda: sum(1 for _ in McapFile(blob).messages()))
         columns = best(lambda: sum(len(b.start) for b in McapFile(blob).blocks()))
-        decoded = best(lambda: FORMAT.read(blob, long))
-        encoded = best(lambda: encode(FORMAT.read(blob, long)))
+        decoded = best(lambda: read_one(long))
+        encoded = best(lambda: encode(read_one(long)))
         w = Workspace(root / "w")
         begin = time.perf_counter()
         assert len(ingest(w, [long]).added) == 1

@@ -9,7 +9,7 @@ from flyball.calibration.rigs import rig_for, rigs
 from flyball.calibration.rigs.cube import WIDTH, TossedCube
 from flyball.calibration.rigs.servo import ServoPendulum
 from flyball.episodes import Episode
-from flyball.episodes.formats import format_for
+from flyball.episodes.formats import read_one
 
 PERIOD = 1 / 148
 
@@ -137,7 +137,7 @@ def test_positions_that_are_not_finite_are_refused(bench, where):
 
 def test_real_servo_recordings_are_replayed_as_published(realdata):
     rig = ServoPendulum()
-    episodes = [format_for(p).read(p.read_bytes(), p) for p in sorted((realdata / "servo_xl330").glob("*.mcap"))]
+    episodes = [read_one(p) for p in sorted((realdata / "servo_xl330").glob("*.mcap"))]
     assert len(episodes) == 16 and all(rig_for(e) == rig.name for e in episodes)
     problem = ReplayProblem(rig.scene, rig.compared, [rig.replay(e) for e in episodes], rig.levels[1], engine="servo")
     nominal = np.array([p.nominal for p in problem.parameters])
@@ -152,7 +152,7 @@ def test_real_tosses_are_replayed_as_published(realdata):
     rig = TossedCube()
     numbers = np.random.default_rng(0).permutation(570)[60:90]
     paths = [realdata / "cube_tosses" / f"toss_{i:03d}.mcap" for i in numbers]
-    replays = [rig.replay(format_for(p).read(p.read_bytes(), p)) for p in paths]
+    replays = [rig.replay(read_one(p)) for p in paths]
     problem = ReplayProblem(rig.scene, rig.compared, replays, rig.levels[0], unit_size=rig.unit_size)
     default, authors = problem.errors(np.array([[1.0, 0.02, 1.0], [0.18, 0.02, 1.0]])).mean(axis=1)
     # Published on 200 tosses: 0.956 and 0.137 cube widths.

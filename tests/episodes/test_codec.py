@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 from flyball.base import Damaged, InputError, SignalSpec, Timed
 from flyball.episodes import Episode, Event
 from flyball.episodes.codec import decode, encode, span_ns
+from flyball.episodes.episode import Frames
 
 NAMES = st.text(st.characters(codec="utf-8"), max_size=12)
 JSON = st.recursive(
@@ -140,3 +142,18 @@ def test_the_span_covers_signals_and_events():
     assert span_ns(one()) == (0, 4)
     assert span_ns(one(events=(Event(9, "late"),))) == (0, 9)
     assert span_ns(Episode("e")) == (0, 0)
+
+
+def test_a_cameras_index_comes_back_and_changes_nothing_for_episodes_without_one():
+    n = 5
+    stop = np.cumsum([3, 0, 7, 1, 2])
+    frames = Frames("camera.wrist", "h264", 48, 64, "a" * 64, np.arange(n) * 10, np.append(0, stop[:-1]), stop,
+                    np.array([True, False, False, True, False]))  # fmt: skip
+    back = decode(encode(Episode("arm", frames={"camera.wrist": frames}))).frames["camera.wrist"]
+    assert (back.name, back.encoding, back.height, back.width, back.blob) == (
+        "camera.wrist", "h264", 48, 64, "a" * 64)  # fmt: skip
+    for field in ("t_ns", "start", "stop", "key"):
+        np.testing.assert_array_equal(getattr(back, field), getattr(frames, field))
+    assert b"frames" not in encode(Episode("arm"))
+    with pytest.raises(InputError, match="decrease"):
+        encode(Episode("arm", frames={"x": replace(frames, t_ns=frames.t_ns[::-1].copy())}))

@@ -17,7 +17,7 @@ import pytest
 
 from flyball.base.durable import Ledger
 from flyball.base.workspace import Workspace
-from flyball.episodes.formats.mcap_log import McapLog
+from flyball.episodes.formats import read_one
 from flyball.fleet.agent import Agent, open_recorder
 from flyball.fleet.hub import hub_url, serve
 from flyball.fleet.orders import Order, read_status, write_order
@@ -96,7 +96,7 @@ def test_every_acknowledged_log_exists_exactly_once(tmp_path, seed):
                 blob = path.read_bytes()
                 robot, digest, _ = path.name.split(".")
                 assert hashlib.sha256(blob).hexdigest() == digest and robot == "robot-01", "never half a log"
-                ingested[digest] = McapLog().read(blob, path).labels
+                ingested[digest] = read_one(path).labels
                 path.unlink()
             for name, pid in children.items():
                 if os.waitpid(pid, os.WNOHANG)[0]:
@@ -111,7 +111,7 @@ def test_every_acknowledged_log_exists_exactly_once(tmp_path, seed):
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
     for path in (workspace / "inbox").iterdir():
-        ingested[path.name.split(".")[1]] = McapLog().read(path.read_bytes(), path).labels
+        ingested[path.name.split(".")[1]] = read_one(path).labels
 
     rows = Ledger(home / "acknowledged.jsonl").rows
     attempts = [(f"o-{turn}", i) for turn in range(3) for i in range(ATTEMPTS)]

@@ -29,6 +29,7 @@ from flyball.base.errors import Conflict, Damaged, InputError, Missing, NotPossi
 BUSY_S = 30.0  # how long a writer waits for another process before it gives up
 STALE_S = 86_400.0  # temporary files older than this belong to no living writer
 VERSION = 1
+_PIECE = 4 << 20
 
 _SCHEMA = """
 CREATE TABLE artifacts (
@@ -96,6 +97,30 @@ class Store:
                 sync_folder(folder)
             sync_folder(self.blobs)
         return digests
+
+    def keep_file(self, source: Path) -> str:
+        """Make a copy of a file durable without naming it in a row; returns its digest. Memory stays bounded.
+
+        The file may change or vanish meanwhile: what is kept is what was read, under the digest of that.
+
+        Raises:
+          NotPossible: the disk is full or not writable.
+        """
+        temporary = self._temporary / f"{os.getpid()}-{threading.get_ident()}-{next(self._counter)}"
+        with _foreign(self.blobs):
+            digest = hashlib.sha256()
+            with open(source, "rb") as given, open(temporary, "wb") as f:
+                while piece := given.read(_PIECE):
+                    digest.update(piece)
+                    f.write(piece)
+                f.flush()
+                os.fsync(f.fileno())
+            path = self.path(digest.hexdigest())
+            path.parent.mkdir(exist_ok=True)
+            os.replace(temporary, path)
+            sync_folder(path.parent)
+            sync_folder(self.blobs)
+        return digest.hexdigest()
 
     def path(self, digest: str) -> Path:
         """Where the blob of a digest lives, whether it exists or not.

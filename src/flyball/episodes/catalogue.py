@@ -85,8 +85,12 @@ class Catalogue:
           parents: digests of what it was made from.
           now_ns: wall clock [ns]; the store's clock when None.
         """
+        return self.register(self.keep(episode), episode, producer=producer, parents=parents, now_ns=now_ns)
+
+    def keep(self, episode: Episode) -> str:
+        """Make an episode's bytes durable without a row; returns its digest. ``register`` makes it visible."""
         (digest,) = self.store.keep(codec.encode(episode))
-        return self.register(digest, episode, producer=producer, parents=parents, now_ns=now_ns)
+        return digest
 
     def register(
         self, digest: str, episode: Episode, *, producer: str, parents: Iterable[str] = (), now_ns: int | None = None

@@ -1,28 +1,39 @@
 """Episodes as bytes: the same episode gives the same bytes, and so the same digest, on any machine.
 
 In: an ``Episode``. Out: bytes, and back. Layout: 8 bytes of magic, the header's length (uint32, little endian), a
-canonical JSON header, then the arrays in order of signal name (time stamps, values), each little endian in C order
-and aligned to 8 bytes. No pickle; nothing in the bytes is executed or trusted.
+canonical JSON header, then the arrays in order of signal name (time stamps, values), then those of each camera (time
+stamps, starts, stops, key pictures), each little endian in C order and aligned to 8 bytes. No pickle; nothing in the
+bytes is executed or trusted. Pictures themselves lie in blobs of their own.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import re
-from typing import Any, get_args
+from typing import Any, BinaryIO, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flyball.base import Damaged, InputError, SignalSpec, Timed
-from flyball.episodes.episode import Episode, Event, Origin, Outcome
+from flyball.episodes.episode import Episode, Event, Frames, Origin, Outcome
 
 MAGIC = b"FLYEP\x00\x00\x01"
 _TEXTS = ("embodiment", "robot", "task", "instruction", "origin", "outcome", "group", "release", "scene", "log_digest")
+_INDEX = (("t_ns", "<i8"), ("start", "<i8"), ("stop", "<i8"), ("key", "|b1"))
+_PIECE = 16 << 20  # bytes of an array that are in memory at once while it is written
 
 
 def encode(episode: Episode) -> bytes:
-    """The episode as bytes.
+    """The episode as bytes; see ``write``."""
+    out = io.BytesIO()
+    write(episode, out)
+    return out.getvalue()
+
+
+def write(episode: Episode, stream: BinaryIO) -> None:
+    """Write the episode's bytes to a stream, arrays piece by piece: they may be larger than the memory.
 
     Raises:
       InputError: a signal contradicts its specification, time runs backwards, the seed exceeds 63 bits, or a label
@@ -35,25 +46,35 @@ def encode(episode: Episode) -> bytes:
     header["labels"] = dict(episode.labels)
     header["events"] = [[int(e.t_ns), e.name, e.text] for e in episode.events]
     header["signals"] = []
-    arrays: list[bytes] = []
+    arrays: list[NDArray[Any]] = []
     for name in sorted(episode.signals):
         signal = episode.signals[name]
         t_ns, values = _checked(name, signal)
         header["signals"].append(
             {"key": name, "spec": signal.spec.to_json(), "n": len(t_ns), "dtype": values.dtype.str}
         )
-        arrays += [t_ns.tobytes(), values.tobytes()]
+        arrays += [t_ns, values]
+    if episode.frames:
+        header["frames"] = []
+        for name in sorted(episode.frames):
+            f = episode.frames[name]
+            index = _checked_index(name, f)
+            facts = {"name": f.name, "encoding": f.encoding, "height": f.height, "width": f.width, "blob": f.blob}
+            header["frames"].append({"key": name, "n": len(f.t_ns), **facts})
+            arrays += index
     try:
         text = json.dumps(header, sort_keys=True, separators=(",", ":"), default=_plain).encode()
     except (TypeError, ValueError) as err:
         raise InputError(f"cannot be written as JSON ({err})", where="labels of an episode") from err
-    out = [MAGIC, len(text).to_bytes(4, "little"), text]
+    stream.write(MAGIC + len(text).to_bytes(4, "little") + text)
     size = 12 + len(text)
-    for raw in arrays:
+    for array in arrays:
         gap = -size % 8
-        out += [bytes(gap), raw]
-        size += gap + len(raw)
-    return b"".join(out)
+        stream.write(bytes(gap))
+        rows = max(1, _PIECE // max(1, array.nbytes // max(1, len(array))))
+        for at in range(0, len(array), rows):
+            stream.write(array[at : at + rows].tobytes())
+        size += gap + array.nbytes
 
 
 def decode(blob: bytes, *, where: str = "episode") -> Episode:
@@ -78,6 +99,15 @@ def decode(blob: bytes, *, where: str = "episode") -> Episode:
             values = np.frombuffer(blob, dtype, n * spec.size, at).reshape(n, *spec.shape)
             at += values.nbytes
             signals[s["key"]] = Timed(spec, t_ns, values)
+        frames: dict[str, Frames] = {}
+        for s in header.get("frames", ()):
+            index: dict[str, Any] = {}
+            for field, kind in _INDEX:
+                at += -at % 8
+                index[field] = np.frombuffer(blob, kind, int(s["n"]), at)
+                at += index[field].nbytes
+            facts = (str(s["name"]), str(s["encoding"]), int(s["height"]), int(s["width"]), str(s["blob"]))
+            frames[s["key"]] = Frames(*facts, **index)
         if at != len(blob):
             raise ValueError(f"{len(blob) - at} bytes too many")
         if header["origin"] not in get_args(Origin) or header["outcome"] not in get_args(Outcome):
@@ -88,6 +118,7 @@ def decode(blob: bytes, *, where: str = "episode") -> Episode:
             labels=dict(header["labels"]),
             events=tuple(Event(int(t), str(name), str(text)) for t, name, text in header["events"]),
             signals=signals,
+            frames=frames,
         )
     except (ValueError, KeyError, TypeError, OverflowError) as err:
         raise Damaged(f"not a sound episode ({err})", where=where) from err
@@ -102,8 +133,22 @@ def _checked(name: str, signal: Timed) -> tuple[NDArray[np.int64], NDArray[Any]]
         raise InputError(f"values of type {values.dtype}", where=f"signal {name}", allowed="numbers and booleans")
     if t_ns.dtype.kind not in "iu" or (t_ns[1:] < t_ns[:-1]).any():
         raise InputError("time stamps must be integers [ns] that never decrease", where=f"signal {name}")
-    little = values.dtype.newbyteorder("<")
-    return np.ascontiguousarray(t_ns, dtype="<i8"), np.ascontiguousarray(values, dtype=little)
+    return _little(t_ns, np.dtype("<i8")), _little(values, values.dtype.newbyteorder("<"))
+
+
+def _little(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The array as it is where it fits already (a large one may live in a file), else a copy."""
+    return array if array.dtype == dtype and array.flags.c_contiguous else np.ascontiguousarray(array, dtype=dtype)
+
+
+def _checked_index(name: str, f: Frames) -> list[NDArray[Any]]:
+    index = [_little(np.asarray(getattr(f, field)), np.dtype(kind)) for field, kind in _INDEX]
+    if any(a.shape != (len(f.t_ns),) for a in index):
+        raise InputError("its index has columns of different length", where=f"camera {name}")
+    t_ns, start, stop, _ = index
+    if (t_ns[1:] < t_ns[:-1]).any() or (start < 0).any() or (stop < start).any():
+        raise InputError("time stamps that decrease, or pictures of negative size", where=f"camera {name}")
+    return index
 
 
 def _plain(x: Any) -> Any:
@@ -118,7 +163,8 @@ def labels_json(episode: Episode) -> str:
 
 
 def span_ns(episode: Episode) -> tuple[int, int]:
-    """First and last time stamp of its signals and events [ns]; (0, 0) when it has none."""
-    ends = [int(s.t_ns[i]) for s in episode.signals.values() if len(s.t_ns) for i in (0, -1)]
+    """First and last time stamp of its signals, cameras and events [ns]; (0, 0) when it has none."""
+    stamps = [s.t_ns for s in episode.signals.values()] + [f.t_ns for f in episode.frames.values()]
+    ends = [int(t[i]) for t in stamps if len(t) for i in (0, -1)]
     ends += [e.t_ns for e in episode.events]
     return (min(ends), max(ends)) if ends else (0, 0)

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from flyball.base import Missing, Timed
 
 Origin = Literal["fleet", "teleoperation", "script", "simulation", "world_model"]
@@ -28,6 +31,32 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Frames:
+    """A camera's stream: encoded pictures, back to back in a blob of their own (the store's kind ``frames``).
+
+    Attributes:
+      name: signal name, e.g. ``camera.wrist``.
+      encoding: of each picture: ``jpeg``, ``png``; ``h264``, ``h265``, ``vp9``, ``av1`` (one access unit each, Annex B
+        for the first two); or ``raw:`` with a pixel format: ``rgb8 bgr8 rgba8 bgra8 mono8 mono16 32FC1``.
+      height, width: of a picture [pixels], 0 when unknown before decoding.
+      blob: digest of the blob.
+      t_ns: time stamps [ns], shape (n,), non-decreasing.
+      start, stop: picture i is ``blob[start[i]:stop[i]]``, shape (n,), int64.
+      key: whether picture i can be decoded alone, shape (n,), bool.
+    """
+
+    name: str
+    encoding: str
+    height: int
+    width: int
+    blob: str
+    t_ns: NDArray[np.int64]
+    start: NDArray[np.int64]
+    stop: NDArray[np.int64]
+    key: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
 class Episode:
     """One attempt.
 
@@ -40,6 +69,7 @@ class Episode:
       outcome: judged by ``Task.judge`` on the logged signals, never by hand.
       group: what happened, for failures, e.g. ``slipped`` ("" when not judged).
       signals: name -> recorded signal.
+      frames: name -> a camera's pictures.
       events: in order of time.
       release: digest of the release that drove the robot ("" for none).
       scene: digest of the scene ("" for real or unknown).
@@ -56,6 +86,7 @@ class Episode:
     outcome: Outcome = "unknown"
     group: str = ""
     signals: Mapping[str, Timed] = field(default_factory=dict)
+    frames: Mapping[str, Frames] = field(default_factory=dict)
     events: tuple[Event, ...] = ()
     release: str = ""
     scene: str = ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,10 +19,10 @@ from typing import Any, TypeAlias
 from flyball.base import Damaged, FlyballError, InputError, Missing
 from flyball.base.durable import move_durably, sync_folder, write_durably
 from flyball.base.workspace import Workspace
-from flyball.episodes import codec
 from flyball.episodes.catalogue import Catalogue
 from flyball.episodes.episode import Episode, Outcome
 from flyball.episodes.formats import format_for, formats_by_suffix
+from flyball.episodes.intake import Intake
 
 PRODUCER = "flyball.episodes.ingest@1"
 BATCH_FILES, BATCH_BYTES = 64, 64 << 20  # what becomes visible in one transaction: syncing is what costs
@@ -76,7 +77,7 @@ def ingest(
         log = _take(workspace, catalogue, path, judge, tally)
         if log is not None:
             batch.append(log)
-        if i + 1 == len(files) or len(batch) >= BATCH_FILES or sum(len(x.blob) for x in batch) >= BATCH_BYTES:
+        if i + 1 == len(files) or len(batch) >= BATCH_FILES or sum(x.size for x in batch) >= BATCH_BYTES:
             _finish(workspace, catalogue, batch, tally)
             batch = []
             while progress is not None and told <= i:
@@ -118,33 +119,42 @@ class _Tally:
 
 @dataclass(frozen=True)
 class _Log:
-    """A file on its way in; ``episode`` is None when the log is registered already."""
+    """A file on its way in; without episodes when the log is registered already."""
 
     path: Path
     digest: str
-    blob: bytes = b""
-    episode: Episode | None = None
-    encoded: bytes = b""
-    complaint: str = ""
+    size: int = 0
+    episodes: tuple[tuple[str, Episode, str], ...] = ()
+    """(digest, episode, complaint of the judge) of each; their bytes are in the store."""
 
 
 def _take(workspace: Workspace, catalogue: Catalogue, path: Path, judge: Judge | None, tally: _Tally) -> _Log | None:
     """Read one file; None when it holds no episode and has been put aside."""
     try:
-        blob = path.read_bytes()
+        with open(path, "rb") as f:
+            digest = hashlib.file_digest(f, "sha256").hexdigest()
+        size = path.stat().st_size
     except FileNotFoundError:
         return None  # another process was faster
     except OSError as err:
         tally.quarantined.append((str(path), f"cannot be read ({err.strerror})"))
         return None
-    digest = hashlib.sha256(blob).hexdigest()
     known = _episodes_of(catalogue, digest)
     if known is not None:
         tally.known.update(dict.fromkeys(known))
         return _Log(path, digest)
     try:
-        episode, complaint = _judged(_read(path, blob, digest), judge)
-        return _Log(path, digest, blob, episode, codec.encode(episode), complaint)
+        with tempfile.TemporaryDirectory(dir=workspace.store.blobs / "tmp") as folder:
+            intake = Intake(Path(folder))
+            made = []
+            for found in _read(path, intake, digest):
+                episode, complaint = _judged(found, judge)
+                made.append((catalogue.keep(episode), episode, complaint))
+            if workspace.store.keep_file(path) != digest:
+                raise InputError("changed while it was read", where=str(path), run_next="flyball ingest, once more")
+            for blob in intake.blobs.values():
+                workspace.store.keep_file(blob)
+        return _Log(path, digest, size, tuple(made))
     except InputError as err:
         tally.quarantined.append((str(path), err.line()))
         if _within(path, workspace.inbox):
@@ -155,22 +165,22 @@ def _take(workspace: Workspace, catalogue: Catalogue, path: Path, judge: Judge |
 def _finish(workspace: Workspace, catalogue: Catalogue, batch: list[_Log], tally: _Tally) -> None:
     """Make logs and episodes durable, register them in one transaction, then empty the inbox of them."""
     store = catalogue.store
-    new = [x for x in batch if x.episode is not None]
+    new = [x for x in batch if x.episodes]
     if new:
-        store.keep(*[x.blob for x in new])
-        digests = store.keep(*[x.encoded for x in new])
         with store.transaction():
-            for x, digest in zip(new, digests, strict=True):
-                assert x.episode is not None
+            for x in new:
                 there = _episodes_of(catalogue, x.digest)
                 if there is not None:  # another process brought the same log in since we looked
                     tally.known.update(dict.fromkeys(there))
                     continue
-                store.register("log", x.digest, producer=PRODUCER, labels={"name": x.path.name, "bytes": len(x.blob)})
-                catalogue.register(digest, x.episode, producer=PRODUCER, parents=(x.digest,))
-                tally.added[digest] = None
-                if x.complaint:
-                    tally.unjudged.append((digest, x.complaint))
+                store.register("log", x.digest, producer=PRODUCER, labels={"name": x.path.name, "bytes": x.size})
+                for digest, episode, complaint in x.episodes:
+                    for f in episode.frames.values():
+                        store.register("frames", f.blob, producer=PRODUCER, parents=(x.digest,))
+                    catalogue.register(digest, episode, producer=PRODUCER, parents=(x.digest,))
+                    tally.added[digest] = None
+                    if complaint:
+                        tally.unjudged.append((digest, complaint))
     delivered = [x.path for x in batch if _within(x.path, workspace.inbox)]
     for path in delivered:
         path.unlink(missing_ok=True)
@@ -209,9 +219,10 @@ def _episodes_of(catalogue: Catalogue, log: str) -> list[str] | None:
     ]
 
 
-def _read(path: Path, blob: bytes, log: str) -> Episode:
+def _read(path: Path, intake: Intake, log: str) -> Iterator[Episode]:
     try:
-        return replace(format_for(path).read(blob, path), log_digest=log)
+        for episode in format_for(path).read(path, intake):
+            yield replace(episode, log_digest=log)
     except FlyballError:
         raise
     except Exception as err:  # formats are plug-ins: whatever one throws must not stop the files behind this one

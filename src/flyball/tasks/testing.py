@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flyball.engines import engines
-from flyball.episodes.formats import format_for
+from flyball.episodes.formats import read_one
 from flyball.episodes.recorder import Recorder
 from flyball.scenes import Parameter
 from flyball.tasks.task import Task, Values
@@ -197,5 +197,5 @@ def _through_a_log(
                     recorder.write(name, (k + 1) * period_ns, row)
             for name in events:
                 recorder.event(period_ns, name)
-        episode = format_for(path).read(path.read_bytes(), path)
+        episode = read_one(path)
     return {name: s.values for name, s in episode.signals.items()}, [e.name for e in episode.events]

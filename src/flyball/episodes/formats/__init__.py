@@ -1,20 +1,29 @@
-"""Log formats: one file per format, found by the suffix of a file's name.
+"""Log formats: one file per format, found by the suffix of a file's name or by a look at a folder.
 
-In: the bytes of a log. Out: an ``Episode``. A format outside the tree registers in the entry-point group
-``flyball.formats`` and passes ``flyball.episodes.testing.check_format``.
+In: a log, which is a file or (for some formats) a folder. Out: its episodes, one by one. A format outside the tree
+registers in the entry-point group ``flyball.formats`` and passes ``flyball.episodes.testing.check_format``.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-from flyball.base import NotPossible, PluginTable, Unsupported
+from flyball.base import InputError, NotPossible, PluginTable, Unsupported
 from flyball.episodes.episode import Episode
+from flyball.episodes.intake import Intake
 
-formats = PluginTable("log format", "flyball.formats", {"mcap": "flyball.episodes.formats.mcap_log:FORMAT"})
+formats = PluginTable(
+    "log format",
+    "flyball.formats",
+    {
+        "mcap": "flyball.episodes.formats.mcap_log:FORMAT",
+    },
+)
 
 OURS = "flyball"
 """Name of the metadata record, and of the channel metadata key, by which a log says that ``Recorder`` wrote it."""
@@ -24,43 +33,82 @@ class LogFormat(Protocol):
     """How logs of one kind become episodes."""
 
     suffixes: tuple[str, ...]
-    """Lower-case endings of file names, with the dot."""
+    """Lower-case endings of file names, with the dot; empty for a format whose logs are folders only."""
 
-    def read(self, blob: bytes, path: Path) -> Episode:
-        """The episode in a log; the same bytes and path give the same episode.
+    def claims(self, folder: Path) -> bool:
+        """Whether a folder as a whole is one log of this format. Cheap: a look at names, not at contents."""
+
+    def read(self, path: Path, intake: Intake) -> Iterator[Episode]:
+        """The episodes in a log, in order; the same bytes, path and options give the same episodes.
+
+        Memory stays bounded whatever the size of the log: arrays grow in ``intake.column``, pictures in
+        ``intake.frames``. An episode that was yielded may be used until ``intake.folder`` is removed.
 
         Args:
-          blob: the whole file.
-          path: where it came from: its name and folder may say what the content does not.
+          path: the file, or a folder that the format claims. Its name may say what the content does not.
+          intake: room, options and reports.
 
         Raises:
           Damaged: the bytes are not what they claim to be; says the offset and what was intact before it.
-          InputError: a sound file that holds no episode.
+          InputError: a sound log that holds no episode.
         """
 
 
 @cache
 def formats_by_suffix() -> dict[str, LogFormat]:
     """File name suffix -> format; formats whose library is not installed are left out."""
-    found: dict[str, LogFormat] = {}
+    return {suffix: f for f in _installed() for suffix in f.suffixes}
+
+
+@cache
+def _installed() -> tuple[LogFormat, ...]:
+    found: list[LogFormat] = []
     for name in formats.names():
         with suppress(NotPossible):
-            log_format: LogFormat = formats.load(name)
-            found.update(dict.fromkeys(log_format.suffixes, log_format))
-    return found
+            found.append(formats.load(name))
+    return tuple(found)
 
 
 def format_for(path: Path) -> LogFormat:
-    """The format that reads files of this name.
+    """The format that reads a path: by the suffix of a file's name, or the one that claims a folder.
 
     Raises:
       Unsupported: none does; says which suffixes are read.
     """
-    found = formats_by_suffix().get(path.suffix.lower())
+    found = folder_format(path) if path.is_dir() else formats_by_suffix().get(path.suffix.lower())
     if found is None:
         raise Unsupported(
-            f"no format reads {path.suffix or 'files without a suffix'}",
+            f"no format reads {path.suffix or 'files without a suffix'}" if not path.is_dir() else "not a log",
             where=str(path),
             allowed=", ".join(sorted(formats_by_suffix())),
         )
     return found
+
+
+def folder_format(path: Path) -> LogFormat | None:
+    """The format that claims a folder as one log, None when it is an ordinary folder."""
+    return next((f for f in _installed() if f.claims(path)), None)
+
+
+@contextmanager
+def opened(path: Path, **options: str) -> Iterator[list[Episode]]:
+    """The episodes of a log outside of any workspace; large arrays live as long as the context.
+
+    Raises:
+      InputError: see ``LogFormat.read``.
+    """
+    with tempfile.TemporaryDirectory(prefix="flyball-") as folder:
+        yield list(format_for(path).read(path, Intake(Path(folder), options=options)))
+
+
+def read_one(path: Path) -> Episode:
+    """The one episode of a small log, all of it in memory.
+
+    Raises:
+      InputError: see ``LogFormat.read``; also when the log holds several.
+    """
+    with tempfile.TemporaryDirectory(prefix="flyball-") as folder:
+        found = list(format_for(path).read(path, Intake(Path(folder), memory=1 << 62)))
+    if len(found) != 1:
+        raise InputError(f"holds {len(found)} episodes where one is expected", where=str(path))
+    return found[0]

@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -31,6 +31,7 @@ from flyball.base import Damaged, InputError, SignalSpec, Timed, Unsupported
 from flyball.episodes.episode import Episode, Event, Origin
 from flyball.episodes.formats import OURS, ros2
 from flyball.episodes.formats.mcap import Channel, McapFile
+from flyball.episodes.intake import Intake
 
 LARGE = 64 << 10  # bytes of a message beyond which it is media, not a signal
 MAX_KEPT = 2 << 30  # bytes of payload that one episode may hold in memory
@@ -42,9 +43,13 @@ class McapLog:
 
     suffixes = (".mcap",)
 
-    def read(self, blob: bytes, path: Path) -> Episode:
+    def claims(self, folder: Path) -> bool:
+        """See ``LogFormat.claims``."""
+        return False
+
+    def read(self, path: Path, intake: Intake) -> Iterator[Episode]:
         """See ``LogFormat.read``."""
-        file = McapFile(blob, str(path))
+        file = McapFile(path.read_bytes(), str(path))
         signals: dict[str, Timed] = {}
         events: list[Event] = []
         labels: dict[str, Any] = {}
@@ -72,7 +77,7 @@ class McapLog:
                 where=str(path),
             )
         facts = ours if ours is not None else _foreign_facts(file, path, labels)
-        return replace(
+        yield replace(
             facts,
             signals=dict(sorted(signals.items())),
             events=tuple(sorted(events, key=lambda e: e.t_ns)),
