@@ -106,8 +106,13 @@ class World:
 
         Returns:
           The first observation, signal -> (n, size).
+
+        Raises:
+          Missing: the scene has no such parameter.
         """
         scene, sim = self.task.scene, self.simulation
+        for path in values:
+            scene.parameter(path)  # a misspelt one must not be nominal in silence
         self.values = scene.nominal(self.n) | {k: np.asarray(v, float) for k, v in values.items()}
         rngs = [np.random.Generator(np.random.Philox(key=int(s))) for s in seeds]
         self._bias, self._std = self._sensors()

@@ -7,6 +7,8 @@ hand points down when the pitches add up to pi.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +16,8 @@ from flyball.base import SignalSpec, digest_of
 from flyball.robots.embodiment import Embodiment, Joint
 
 CONTROL_HZ = 25.0
+SERVOS = ("yaw", "shoulder", "elbow", "pitch", "roll")
+"""Joints and their actuators, in order."""
 SHOULDER_Z = 0.28
 UPPER, FORE, HAND = 0.30, 0.28, 0.14
 """Link lengths [m]: shoulder to elbow, elbow to wrist, wrist to the centre of the pads."""
@@ -77,7 +81,7 @@ TENDON = '<fixed name="grip"><joint joint="left" coef="1"/><joint joint="right" 
 ACTUATORS = (
     "".join(
         f'<position name="{name}" joint="{name}" kp="{kp}" kv="{kp * SERVO_S}" inheritrange="1"/>'
-        for name, kp in zip(("yaw", "shoulder", "elbow", "pitch", "roll"), KP, strict=True)
+        for name, kp in zip(SERVOS, KP, strict=True)
     )
     + f'<motor name="grip" tendon="grip" gear="-1" ctrlrange="-{MAX_GRIP} {MAX_GRIP}"/>'
 )
@@ -91,6 +95,23 @@ _JOINTS = (
     Joint("roll", "revolute", -2.5, 2.5, 4.0, 20.0),
 )
 _LOW, _HIGH = tuple(j.low for j in _JOINTS), tuple(j.high for j in _JOINTS)
+
+READS = (
+    *(f"joint:{j}.{f}" for j in SERVOS for f in ("position", "velocity")),
+    "joint:left.position",
+    "joint:right.position",
+    "sensor:pad_left",
+    "sensor:pad_right",
+)
+"""What ``sense`` needs of a simulation."""
+NOISE = {
+    "joint.position": (3e-4,) * 5,
+    "joint.velocity": (5e-3,) * 5,
+    "gripper.width": (1e-4,),
+    "gripper.force": (0.2,),
+    "object.pose": (1e-3, 1e-3, 1e-3, 5e-3),
+}
+"""Standard deviations of what is observed, in the signals' units."""
 
 FLYARM = Embodiment(
     name="flyarm-5",
@@ -168,3 +189,53 @@ def gravity_torque(q: NDArray[np.float64], payload: NDArray[np.float64] | float)
     upper = (m1 * UPPER / 2 + (m2 + m3 + payload) * UPPER) * np.sin(a1)
     zero = np.zeros_like(hand)
     return -GRAVITY * np.stack([zero, upper + fore + hand, fore + hand, hand, zero], axis=-1)
+
+
+def sense(raw: Mapping[str, NDArray[np.float64]], seen: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """The embodiment's observations from a simulation's state.
+
+    Args:
+      raw: the signals of ``READS``, (n, size) each.
+      seen: position [m] and quaternion (wxyz) of the tracked object, (n, 7).
+
+    Returns:
+      Signal -> (n, size).
+    """
+    w, x, y, z = (seen[:, 3 + i] for i in range(4))
+    yaw = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+    return {
+        "joint.position": np.concatenate([raw[f"joint:{j}.position"] for j in SERVOS], axis=1),
+        "joint.velocity": np.concatenate([raw[f"joint:{j}.velocity"] for j in SERVOS], axis=1),
+        "gripper.width": raw["joint:left.position"] + raw["joint:right.position"],
+        "gripper.force": (raw["sensor:pad_left"] + raw["sensor:pad_right"]) / 2,
+        "object.pose": np.concatenate([seen[:, :3], yaw[:, None]], axis=1),
+    }
+
+
+def hold(pose: NDArray[np.float64], grip: float) -> NDArray[np.float64]:
+    """The action under which a nominal arm waits at a pose, (6,).
+
+    Args:
+      pose: x, y, z [m], yaw [rad], (4,).
+      grip: grip command [N].
+    """
+    q = inverse(pose)
+    return np.append(q + gravity_torque(q, 0.0) / KP, grip)
+
+
+def at_rest(pose: NDArray[np.float64], gain_scale: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Joint positions where arms of these stiffnesses come to rest under ``hold``, the gripper open.
+
+    Args:
+      pose: as in ``hold``.
+      gain_scale: real over nominal stiffness, (n,).
+
+    Returns:
+      Joint -> (n, 1).
+    """
+    n = len(gain_scale)
+    command, q = np.tile(hold(pose, 0.0)[:5], (n, 1)), np.tile(inverse(pose), (n, 1))
+    for _ in range(6):  # where the servos' sag and the weight balance
+        q = command - gravity_torque(q, 0.0) / (KP * gain_scale[:, None])
+    wide = np.full((n, 1), OPEN_WIDTH / 2)
+    return {j: q[:, i : i + 1] for i, j in enumerate(SERVOS)} | {"left": wide, "right": wide}

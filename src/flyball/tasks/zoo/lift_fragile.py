@@ -34,7 +34,6 @@ MODEL = f"""<mujoco model="lift-fragile"><compiler angle="radian"/>
 <actuator>{flyarm.ACTUATORS}</actuator><sensor>{flyarm.SENSORS}</sensor>
 </mujoco>"""
 
-_SERVOS = ("yaw", "shoulder", "elbow", "pitch", "roll")
 PARAMETERS = (
     Parameter("object.mass", "kg", 0.35, 0.12, 0.9, "log", "robot", (Bind("body:box.mass"),), "mass of the box"),
     Parameter(
@@ -53,7 +52,7 @@ PARAMETERS = (
     ),
     Parameter(
         "arm.gain_scale", "", 1.0, 0.5, 1.4, "log", "robot",
-        tuple(Bind(f"actuator:{a}.gain", "scale") for a in _SERVOS), "real over nominal servo stiffness",
+        tuple(Bind(f"actuator:{a}.gain", "scale") for a in flyarm.SERVOS), "real over nominal servo stiffness",
     ),
     Parameter("arm.delay_s", "s", 0.02, 0.0, 0.08, "linear", "robot", (Bind("command.delay"),), "command to motor"),
     Parameter(
@@ -122,34 +121,17 @@ class LiftFragile:
         Derived("least_force/force_scale", "N", lambda v: least_force(v) / v["gripper.force_scale"]),
     )
     reads: Mapping[str, Reduce] = {
-        **{f"joint:{j}.{f}": "last" for j in _SERVOS for f in ("position", "velocity")},
-        **{f"joint:{j}.position": "last" for j in ("left", "right", "box")},
-        "sensor:pad_left": "mean",
-        "sensor:pad_right": "mean",
+        **{name: "mean" if name.startswith("sensor:") else "last" for name in flyarm.READS},
+        "joint:box.position": "last",
     }
-    noise: Mapping[str, tuple[float, ...]] = {
-        "joint.position": (3e-4,) * 5,
-        "joint.velocity": (5e-3,) * 5,
-        "gripper.width": (1e-4,),
-        "gripper.force": (0.2,),
-        "object.pose": (1e-3, 1e-3, 1e-3, 5e-3),
-    }
+    noise: Mapping[str, tuple[float, ...]] = flyarm.NOISE
     event_rules = (EventRule("crushed", ("sensor:pad_left", "sensor:pad_right"), 0.01),)
 
     # the cell ---------------------------------------------------------------------------------------------
 
     def sense(self, raw: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
         """Encoders, gripper width, pad force, tracked box."""
-        box = raw["joint:box.position"]
-        w, x, y, z = (box[:, 3 + i] for i in range(4))
-        yaw = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
-        return {
-            "joint.position": np.concatenate([raw[f"joint:{j}.position"] for j in _SERVOS], axis=1),
-            "joint.velocity": np.concatenate([raw[f"joint:{j}.velocity"] for j in _SERVOS], axis=1),
-            "gripper.width": raw["joint:left.position"] + raw["joint:right.position"],
-            "gripper.force": (raw["sensor:pad_left"] + raw["sensor:pad_right"]) / 2,
-            "object.pose": np.concatenate([box[:, :3], yaw[:, None]], axis=1),
-        }
+        return flyarm.sense(raw, raw["joint:box.position"])
 
     def control(self, actions: NDArray[np.float64]) -> NDArray[np.float64]:
         """Joint targets and grip force are the actuators' own inputs."""
@@ -157,9 +139,7 @@ class LiftFragile:
 
     def rest_action(self, values: Values) -> NDArray[np.float64]:
         """Waiting at home with the gripper open."""
-        q = flyarm.inverse(HOME)
-        command = q + flyarm.gravity_torque(q, 0.0) / flyarm.KP
-        return np.tile(np.append(command, OPEN), (len(values["object.mass"]), 1))
+        return np.tile(flyarm.hold(HOME, OPEN), (len(values["object.mass"]), 1))
 
     def starts(self, values: Values, rng: Sequence[np.random.Generator]) -> dict[str, NDArray[np.float64]]:
         """The arm at rest under its own weight, the box scattered around where boxes are put."""
@@ -168,12 +148,7 @@ class LiftFragile:
         x, y, yaw = (values[f"start.{k}"] + draw[:, i] for i, k in enumerate(("x", "y", "yaw")))
         z, zero = HALF[2] * values["object.size_scale"], np.zeros(n)
         box = np.stack([x, y, z, np.cos(yaw / 2), zero, zero, np.sin(yaw / 2)], axis=1)
-        command, q = self.rest_action(values)[:, :5], np.tile(flyarm.inverse(HOME), (n, 1))
-        for _ in range(6):  # where the servos' sag and the weight balance
-            q = command - flyarm.gravity_torque(q, 0.0) / (flyarm.KP * values["arm.gain_scale"][:, None])
-        out = {j: q[:, i : i + 1] for i, j in enumerate(_SERVOS)}
-        wide = np.full((n, 1), flyarm.OPEN_WIDTH / 2)
-        return out | {"left": wide, "right": wide, "box": box}
+        return flyarm.at_rest(HOME, values["arm.gain_scale"]) | {"box": box}
 
     def seen_starts(self, signals: Mapping[str, NDArray[np.float64]], values: Values) -> dict[str, NDArray[np.float64]]:
         """Start of a logged attempt as its first third of a second shows it, corrected by the tracker's bias.

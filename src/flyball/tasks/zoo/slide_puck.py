@@ -48,7 +48,6 @@ MODEL = f"""<mujoco model="slide-puck"><compiler angle="radian"/>
 <actuator>{flyarm.ACTUATORS}</actuator><sensor>{flyarm.SENSORS}</sensor>
 </mujoco>"""
 
-_SERVOS = ("yaw", "shoulder", "elbow", "pitch", "roll")
 PARAMETERS = (
     Parameter(
         "object.friction", "", 0.05, 0.025, 0.1, "log", "robot",
@@ -57,7 +56,7 @@ PARAMETERS = (
     Parameter("object.mass", "kg", 0.3, 0.1, 0.8, "log", "robot", (Bind("body:puck.mass"),), "mass of the puck"),
     Parameter(
         "arm.gain_scale", "", 1.0, 0.5, 1.4, "log", "robot",
-        tuple(Bind(f"actuator:{a}.gain", "scale") for a in _SERVOS), "real over nominal servo stiffness",
+        tuple(Bind(f"actuator:{a}.gain", "scale") for a in flyarm.SERVOS), "real over nominal servo stiffness",
     ),
     Parameter("arm.delay_s", "s", 0.02, 0.0, 0.08, "linear", "robot", (Bind("command.delay"),), "command to motor"),
     Parameter(
@@ -130,36 +129,18 @@ class SlidePuck:
     conditioning = TOLD
     derived = (Derived("stopping_distance", "m", lambda v: 0.5**2 / (2 * flyarm.GRAVITY * v["object.friction"])),)
     reads: Mapping[str, Reduce] = {
-        **{f"joint:{j}.{f}": "last" for j in _SERVOS for f in ("position", "velocity")},
-        **{f"joint:{j}.position": "last" for j in ("left", "right", "puck", "mark_x", "mark_y")},
-        "sensor:pad_left": "mean",
-        "sensor:pad_right": "mean",
+        **{name: "mean" if name.startswith("sensor:") else "last" for name in flyarm.READS},
+        **{f"joint:{j}.position": "last" for j in ("puck", "mark_x", "mark_y")},
     }
-    noise: Mapping[str, tuple[float, ...]] = {
-        "joint.position": (3e-4,) * 5,
-        "joint.velocity": (5e-3,) * 5,
-        "gripper.width": (1e-4,),
-        "gripper.force": (0.2,),
-        "object.pose": (1e-3, 1e-3, 1e-3, 5e-3),
-        "mark.position": (1e-3, 1e-3),
-    }
+    noise: Mapping[str, tuple[float, ...]] = {**flyarm.NOISE, "mark.position": (1e-3, 1e-3)}
     event_rules: tuple[EventRule, ...] = ()
 
     # the cell ---------------------------------------------------------------------------------------------
 
     def sense(self, raw: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
         """Encoders, gripper width, pad force, tracked puck and mark."""
-        puck = raw["joint:puck.position"]
-        w, x, y, z = (puck[:, 3 + i] for i in range(4))
-        yaw = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
-        return {
-            "joint.position": np.concatenate([raw[f"joint:{j}.position"] for j in _SERVOS], axis=1),
-            "joint.velocity": np.concatenate([raw[f"joint:{j}.velocity"] for j in _SERVOS], axis=1),
-            "gripper.width": raw["joint:left.position"] + raw["joint:right.position"],
-            "gripper.force": (raw["sensor:pad_left"] + raw["sensor:pad_right"]) / 2,
-            "object.pose": np.concatenate([puck[:, :3], yaw[:, None]], axis=1),
-            "mark.position": np.concatenate([raw["joint:mark_x.position"], raw["joint:mark_y.position"]], axis=1),
-        }
+        mark = np.concatenate([raw["joint:mark_x.position"], raw["joint:mark_y.position"]], axis=1)
+        return flyarm.sense(raw, raw["joint:puck.position"]) | {"mark.position": mark}
 
     def control(self, actions: NDArray[np.float64]) -> NDArray[np.float64]:
         """Joint targets and grip force are the actuators' own inputs."""
@@ -167,21 +148,13 @@ class SlidePuck:
 
     def rest_action(self, values: Values) -> NDArray[np.float64]:
         """Waiting at home, fingers spread."""
-        q = flyarm.inverse(HOME)
-        command = q + flyarm.gravity_torque(q, 0.0) / flyarm.KP
-        return np.tile(np.append(command, SPREAD), (len(values["object.mass"]), 1))
+        return np.tile(flyarm.hold(HOME, SPREAD), (len(values["object.mass"]), 1))
 
     def starts(self, values: Values, rng: Sequence[np.random.Generator]) -> dict[str, NDArray[np.float64]]:
         """The arm at rest under its own weight; puck and mark scattered around where they are put."""
-        n = len(rng)
         draw = np.stack([r.uniform(-1, 1, 4) for r in rng])
         at = np.stack([values[p] + draw[:, i] * half for i, (p, half) in enumerate(SCATTER.items())], axis=1)
-        command, q = self.rest_action(values)[:, :5], np.tile(flyarm.inverse(HOME), (n, 1))
-        for _ in range(6):  # where the servos' sag and the weight balance
-            q = command - flyarm.gravity_torque(q, 0.0) / (flyarm.KP * values["arm.gain_scale"][:, None])
-        out = {j: q[:, i : i + 1] for i, j in enumerate(_SERVOS)}
-        wide = np.full((n, 1), flyarm.OPEN_WIDTH / 2)
-        return out | {"left": wide, "right": wide} | _place(at)
+        return flyarm.at_rest(HOME, values["arm.gain_scale"]) | _place(at)
 
     def seen_starts(self, signals: Mapping[str, NDArray[np.float64]], values: Values) -> dict[str, NDArray[np.float64]]:
         """Start of a logged attempt: puck and mark as first seen, corrected by the tracker's bias; see the protocol."""
