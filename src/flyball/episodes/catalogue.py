@@ -1,7 +1,8 @@
 """The catalogue: one searchable row per episode.
 
 In: episodes, and verdicts about them. Out: rows by condition, and the episodes themselves. An episode's bytes never
-change; what is judged later (outcome, group, verdict) lives in the row, each change kept with its reason.
+change; what is judged later (outcome, group, verdict) lives in the row, each change kept with its reason. Beside the
+rows lie summaries of what the episodes hold, and the verdicts of named checks; ``episodes.query`` asks all of it.
 """
 
 from __future__ import annotations
@@ -9,14 +10,15 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast, get_args
 
-from flyball.base import Artifact, InputError, Missing
+from flyball.base import Artifact, FlyballError, InputError, Missing
 from flyball.base.store import Store
-from flyball.episodes import codec
+from flyball.episodes import codec, summaries
 from flyball.episodes.episode import Episode, Outcome
+from flyball.episodes.summaries import Summary, summarise
 
 COLUMNS = (
     "digest", "embodiment", "robot", "task", "instruction", "origin", "outcome", "grp", "verdict", "release", "scene",
@@ -34,6 +36,23 @@ CREATE TABLE judgements (
   digest TEXT NOT NULL, column_name TEXT NOT NULL, was TEXT NOT NULL, became TEXT NOT NULL, reason TEXT NOT NULL,
   at_ns INTEGER NOT NULL)
 """
+
+_VERDICTS = """
+CREATE TABLE verdicts (
+  seq INTEGER PRIMARY KEY, digest TEXT NOT NULL, check_name TEXT NOT NULL, verdict TEXT NOT NULL, reason TEXT NOT NULL,
+  version TEXT NOT NULL, inputs TEXT NOT NULL, at_ns INTEGER NOT NULL);
+CREATE INDEX verdicts_current ON verdicts (check_name, digest, seq);
+CREATE INDEX verdicts_digest ON verdicts (digest)
+"""
+
+_SUMMARIES = """
+CREATE TABLE layouts (id INTEGER PRIMARY KEY, layout TEXT NOT NULL UNIQUE);
+CREATE TABLE summaries (
+  digest TEXT PRIMARY KEY, version INTEGER NOT NULL, layout INTEGER NOT NULL, facts TEXT NOT NULL, stats BLOB NOT NULL);
+CREATE INDEX summaries_layout ON summaries (layout)
+"""
+
+_NEWEST = "seq IN (SELECT max(seq) FROM verdicts GROUP BY check_name, digest)"
 
 
 @dataclass(frozen=True)
@@ -67,12 +86,37 @@ class EpisodeRow:
     added_ns: int
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What one check says of one episode. The newest of a check is the one that holds.
+
+    Attributes:
+      digest: the episode.
+      check: name of the check, e.g. ``frozen-frames``.
+      verdict: e.g. ``keep``, ``drop``, ``undecided``; "" takes back what the check said before.
+      reason: one line for people.
+      version: of the check.
+      inputs: digests of what the check looked at besides the episode.
+      at_ns: wall clock [ns].
+    """
+
+    digest: str
+    check: str
+    verdict: str
+    reason: str
+    version: str
+    inputs: tuple[str, ...]
+    at_ns: int
+
+
 class Catalogue:
     """The episodes of a store. Cheap to make; several processes may use one at once."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         store.ensure("episodes", _SCHEMA)
+        store.ensure("verdicts", _VERDICTS)
+        store.ensure("summaries", _SUMMARIES)
 
     def add(
         self, episode: Episode, *, producer: str, parents: Iterable[str] = (), now_ns: int | None = None
@@ -93,9 +137,23 @@ class Catalogue:
         return digest
 
     def register(
-        self, digest: str, episode: Episode, *, producer: str, parents: Iterable[str] = (), now_ns: int | None = None
+        self,
+        digest: str,
+        episode: Episode,
+        *,
+        producer: str,
+        parents: Iterable[str] = (),
+        now_ns: int | None = None,
+        summary: Summary | None = None,
     ) -> Artifact:
-        """The row of an episode whose encoded bytes the store already keeps; joins a surrounding transaction."""
+        """The row of an episode whose encoded bytes the store already keeps; joins a surrounding transaction.
+
+        Args:
+          digest: of the encoded episode.
+          episode: the same, decoded.
+          producer, parents, now_ns: see ``add``.
+          summary: ``summarise(episode)``, when another process has computed it already.
+        """
         now = self.store.clock_ns() if now_ns is None else int(now_ns)
         begin, end = codec.span_ns(episode)
         e = episode
@@ -103,9 +161,11 @@ class Catalogue:
             digest, e.embodiment, e.robot, e.task, e.instruction, e.origin, e.outcome, e.group, "", e.release, e.scene,
             int(e.seed), e.log_digest, begin, (end - begin) * 1e-9, codec.labels_json(e), now,
         )  # fmt: skip
+        summary = summary or summarise(episode)
         with self.store.transaction() as db:
             artifact = self.store.register("episode", digest, parents=parents, producer=producer, now_ns=now)
             db.execute(f"INSERT OR IGNORE INTO episodes VALUES ({', '.join('?' * len(row))})", row)
+            _put_summary(db, digest, summary)
         return artifact
 
     def query(self, where: str = "", *, order: str = "rowid") -> list[EpisodeRow]:
@@ -171,6 +231,93 @@ class Catalogue:
         """A reversible verdict on quality, e.g. ``rejected``; "" takes it back. Nothing is ever deleted."""
         self._change(digest, {"verdict": verdict}, reason)
 
+    def add_verdict(
+        self, digest: str, check: str, verdict: str, reason: str, version: str, inputs: Iterable[str] = ()
+    ) -> bool:
+        """Say what a check found; joins a surrounding transaction. Rows are added, never changed or deleted.
+
+        Args:
+          digest: the episode.
+          check, verdict, reason, version, inputs: see ``Verdict``.
+
+        Returns:
+          False when the check's newest row says the same already; nothing is added then.
+
+        Raises:
+          Missing: no such episode.
+          InputError: the check has no name.
+        """
+        if not check:
+            raise InputError("a verdict needs the name of its check", where=f"episode {digest[:12]}")
+        row = (digest, check, verdict, reason, version, json.dumps(list(inputs)))
+        with self.store.transaction() as db:
+            if not db.execute("SELECT 1 FROM episodes WHERE digest = ?", (digest,)).fetchall():
+                raise Missing(f"no episode with digest {digest[:12]}", where=str(self.store.root))
+            newest = db.execute(
+                "SELECT digest, check_name, verdict, reason, version, inputs FROM verdicts"
+                " WHERE check_name = ? AND digest = ? ORDER BY seq DESC LIMIT 1",
+                (check, digest),
+            ).fetchone()
+            if newest == row:
+                return False
+            db.execute(
+                "INSERT INTO verdicts (digest, check_name, verdict, reason, version, inputs, at_ns)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (*row, self.store.clock_ns()),
+            )
+        return True
+
+    def verdicts(self, digest: str | None = None, *, current: bool = True) -> list[Verdict]:
+        """What checks say, of one episode or of all, oldest first.
+
+        Args:
+          digest: the episode; None for all.
+          current: only what holds now (the newest of each check, unless it was taken back); else everything ever said.
+        """
+        sql = "SELECT digest, check_name, verdict, reason, version, inputs, at_ns FROM verdicts WHERE 1"
+        if current:
+            newest = _NEWEST if digest is None else _NEWEST.replace("GROUP", "WHERE digest = ? GROUP")
+            sql += f" AND {newest} AND verdict != ''"
+        if digest is not None:
+            sql += " AND digest = ?"
+        values = () if digest is None else (digest,) * (1 + current)
+        return [
+            Verdict(*row[:5], tuple(json.loads(row[5])), row[6])
+            for row in self.store.read(f"{sql} ORDER BY seq", values)
+        ]
+
+    def unsummarised(self) -> list[str]:
+        """Digests of episodes without a summary of today's kind, in order of registration."""
+        sql = (
+            "SELECT digest FROM episodes WHERE NOT EXISTS"
+            " (SELECT 1 FROM summaries s WHERE s.digest = episodes.digest AND s.version = ?) ORDER BY rowid"
+        )
+        return [row[0] for row in self.store.read(sql, (summaries.VERSION,))]
+
+    def reindex(
+        self, *, anew: bool = False, progress: Callable[[int, int], None] | None = None
+    ) -> tuple[tuple[str, str], ...]:
+        """Summarise the episodes that have no summary; with ``anew`` all of them.
+
+        Returns:
+          (episode digest, reason) where that failed; the others are done.
+        """
+        digests = [r[0] for r in self.store.read("SELECT digest FROM episodes")] if anew else self.unsummarised()
+        failed = []
+        for at in range(0, len(digests), 256):
+            done = []
+            for digest in digests[at : at + 256]:
+                try:
+                    done.append((digest, summarise(self.load(digest))))
+                except FlyballError as err:
+                    failed.append((digest, err.line()))
+            with self.store.transaction() as db:
+                for digest, summary in done:
+                    _put_summary(db, digest, summary)
+            if progress is not None:
+                progress(min(at + 256, len(digests)), len(digests))
+        return tuple(failed)
+
     def history(self, digest: str) -> list[dict[str, Any]]:
         """Every change of outcome, group and verdict: column, was, became, reason, at_ns; oldest first."""
         names = ("column", "was", "became", "reason", "at_ns")
@@ -188,6 +335,14 @@ class Catalogue:
                         "INSERT INTO judgements VALUES (?, ?, ?, ?, ?, ?)",
                         (digest, column, was, became, reason, self.store.clock_ns()),
                     )
+
+
+def _put_summary(db: sqlite3.Connection, digest: str, summary: Summary) -> None:
+    db.execute("INSERT OR IGNORE INTO layouts (layout) VALUES (?)", (summary.layout,))
+    db.execute(
+        "INSERT OR REPLACE INTO summaries SELECT ?, ?, id, ?, ? FROM layouts WHERE layout = ?",
+        (digest, summaries.VERSION, summary.facts, summary.stats, summary.layout),
+    )
 
 
 def _row(values: tuple[Any, ...]) -> EpisodeRow:
