@@ -86,6 +86,6 @@ def _text(name: str, data: bytes) -> str:
         text = data.decode()
     except UnicodeDecodeError as err:
         raise Damaged("is not text", where=f"definition of {name}") from err
-    if not name or not text.strip() and name.rpartition("/")[2] != "Empty":
+    if not name or (not text.strip() and name.rpartition("/")[2] != "Empty"):
         raise Unsupported("the log does not define this type", where=name or "a topic without a type")
     return text
