@@ -22,6 +22,7 @@ formats = PluginTable(
     "flyball.formats",
     {
         "mcap": "flyball.episodes.formats.mcap_log:FORMAT",
+        "rlds": "flyball.episodes.formats.rlds:FORMAT",
     },
 )
 
