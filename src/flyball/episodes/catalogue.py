@@ -192,7 +192,7 @@ class Catalogue:
             ) from err
         finally:
             db.close()
-        return [_row(r) for r in rows]
+        return [row_of(r) for r in rows]
 
     def row(self, digest: str) -> EpisodeRow:
         """One row.
@@ -203,7 +203,7 @@ class Catalogue:
         rows = self.store.read(f"SELECT {', '.join(COLUMNS)} FROM episodes WHERE digest = ?", (digest,))
         if not rows:
             raise Missing(f"no episode with digest {digest[:12]}", where=str(self.store.root))
-        return _row(rows[0])
+        return row_of(rows[0])
 
     def load(self, digest: str) -> Episode:
         """The episode, with the outcome and group of its row.
@@ -282,8 +282,8 @@ class Catalogue:
             sql += " AND digest = ?"
         values = () if digest is None else (digest,) * (1 + current)
         return [
-            Verdict(*row[:5], tuple(json.loads(row[5])), row[6])
-            for row in self.store.read(f"{sql} ORDER BY seq", values)
+            Verdict(of, check, verdict, reason, version, tuple(json.loads(inputs)), at_ns)
+            for of, check, verdict, reason, version, inputs, at_ns in self.store.read(f"{sql} ORDER BY seq", values)
         ]
 
     def unsummarised(self) -> list[str]:
@@ -345,7 +345,8 @@ def _put_summary(db: sqlite3.Connection, digest: str, summary: Summary) -> None:
     )
 
 
-def _row(values: tuple[Any, ...]) -> EpisodeRow:
+def row_of(values: tuple[Any, ...]) -> EpisodeRow:
+    """A row from its values in the order of ``COLUMNS``."""
     return EpisodeRow(
         **{**dict(zip(COLUMNS, values, strict=True)), "labels": json.loads(values[COLUMNS.index("labels")])}
     )
