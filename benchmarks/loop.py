@@ -43,11 +43,12 @@ from flyball.evaluation.statistics import (
     wilson,
 )
 from flyball.loop import controls, work
+from flyball.loop.attempts import CLUSTER, COLLAPSE
 from flyball.loop.config import Budget, DemoConfig
 from flyball.loop.demo import parameter_rows, run_demo
 from flyball.loop.executors import LocalExecutor
 from flyball.loop.operate import Operator
-from flyball.loop.turn import CLUSTER, COLLAPSE, Stages
+from flyball.loop.stages import Stages
 from flyball.policies.batched import Supervised
 from flyball.policies.supervisor import Supervisor
 from flyball.tasks import Task, tasks

@@ -21,7 +21,7 @@ from flyball.loop.config import Budget, DemoConfig
 from flyball.loop.demo import run_demo
 from flyball.loop.executors import LocalExecutor
 from flyball.loop.operate import Operator
-from flyball.loop.turn import Stages
+from flyball.loop.stages import Stages
 from flyball.policies.batched import Batched, Supervised
 from flyball.policies.learned import LearnedPolicy
 from flyball.policies.runner import run_attempt

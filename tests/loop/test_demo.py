@@ -69,9 +69,9 @@ def test_a_release_is_signed_proven_and_on_every_robot(undisturbed):
     turns = undisturbed.document["turns"]
     released = [t for t in turns if t["released"]]
     assert released, "the seed of this test is one whose policies improve"
-    last = f"turn-{released[-1]['turn']:03d}"
     w = Workspace(undisturbed.workspace)
-    assert last in Repository(undisturbed.workspace).releases()
+    of_turn = f"turn-{released[-1]['turn']:03d}"
+    last = max(r for r in Repository(undisturbed.workspace).releases() if r.startswith(of_turn))  # "-b": a second try
     for robot in ROBOTS:
         status = json.loads((w.path / "fleet" / "status" / f"{robot}.json").read_text())
         assert status["installed"] == last and not status["refused"]

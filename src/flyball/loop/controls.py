@@ -26,8 +26,10 @@ from flyball.datagen.demonstrations import DemonstrationConfig, Demonstrations, 
 from flyball.episodes import Episode
 from flyball.learning.flow import FlowConfig, train
 from flyball.learning.recipe import TrainedPolicy
+from flyball.loop import fitting
 from flyball.loop.config import Budget, DemoConfig
-from flyball.loop.turn import Stages, Standing, Turn
+from flyball.loop.stages import Stages, Standing
+from flyball.loop.turn import Turn
 from flyball.loop.work import GAP_DRAWS
 from flyball.policies import Policy
 from flyball.policies.learned import LearnedPolicy
@@ -354,12 +356,12 @@ class ControlTurn(Turn):
             row["verdict"] = "a control"
         return row, standing
 
-    def attempts(self, standing: Standing) -> list[Episode]:
+    def attempt(self, standing: Standing) -> list[Episode]:
         if self.control == "expert":
             told = self.executor.submit(told_truth, self._reality, self.task.name, self.number).result()
             standing = replace(standing, release=self._deploy(f"expert-{self.number:03d}", told, standing))
             self._release = standing.release
-        return super().attempts(standing)
+        return super().attempt(standing)
 
     def learn(
         self, episodes: Sequence[Episode], sick: Sequence[str], changed: Sequence[str], standing: Standing,
@@ -368,10 +370,10 @@ class ControlTurn(Turn):
         row["verdict"] = f"{self.control} does not learn"
         if self.control != "calibration-only":
             return standing
-        fits, row["held_out"] = self.calibrate(sick, changed, standing)
+        fits, row["held_out"] = fitting.calibrate(self, sick, changed, standing)
         standing = replace(standing, fits={**standing.fits, **fits})
-        row["reproduced"] = self.reproduce(episodes, standing)
-        told = {**standing.told, **{r: self.tell(standing, r) for r in fits}}
+        row["reproduced"] = fitting.counted(fitting.reproduce(self, episodes, standing))
+        told = {**standing.told, **{r: fitting.tell(self, standing, r) for r in fits}}
         name = self._deploy(self.name, told, standing)
         row["released"], row["verdict"] = True, "calibrations go out, the policy stays"
         return replace(standing, release=name, told=told)

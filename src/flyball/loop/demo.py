@@ -25,8 +25,11 @@ from flyball.fleet.launch import Fleet, RobotSpec
 from flyball.loop import controls
 from flyball.loop.config import DemoConfig
 from flyball.loop.executors import LocalExecutor
+from flyball.loop.fitting import samples
+from flyball.loop.improvement import train
 from flyball.loop.operate import Operator
-from flyball.loop.turn import Display, Stages, Standing, Turn, standing_from
+from flyball.loop.stages import Display, Stages, Standing, standing_from
+from flyball.loop.turn import Turn
 from flyball.tasks import Task, tasks
 
 
@@ -111,7 +114,7 @@ def _commission(stages: Stages) -> Standing:
     """The first policy, trained on the nominal scene alone, on every robot."""
     task, budget = stages.task, stages.budget
     values = task.scene.nominal(budget.demonstrations)
-    policy, state, _ = stages.train("first", values, True, "")
+    policy, state, _ = train(stages, "first", values, True, "")
     name = "first"
     told = stages.calibrations_file({"*": [float(x) for x in task.told(task.scene.nominal(1))[0]]})
     files = {"policy.onnx": stages.store.get(policy), "calibrations.json": told}
@@ -185,7 +188,7 @@ def _parameters(
 ) -> list[dict[str, Any]]:
     """Rows of every robot that was calibrated."""
     fitted = [r for r in truth if r in standing.fits]
-    return [row for r in fitted for row in parameter_rows(task, r, shown.samples(standing, r), truth[r])]
+    return [row for r in fitted for row in parameter_rows(task, r, samples(shown, standing, r), truth[r])]
 
 
 def parameter_rows(
