@@ -1,35 +1,36 @@
 """The durable memory: content-addressed blobs beside one SQLite file.
 
 In: bytes with a kind, parents and labels. Out: ``Artifact`` rows that name them, lineage in both directions, named
-pointers ("deployed") and small JSON rows. Several processes may use one store at once; ``kill -9`` at any moment
-leaves either the old state or the new one. A blob is written under a temporary name, fsynced, renamed, its folders
-fsynced, and only then does a row name it, so a row never points at half a blob.
+pointers ("deployed") and small JSON rows. Several processes may use one store at once; ``kill -9`` or a power cut at
+any moment leaves either the old state or the new one. What a method of ``Store`` has returned is on disk.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import itertools
 import json
 import os
+import shutil
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from flyball.base.artifact import Artifact
-from flyball.base.durable import sync_folder
+from flyball.base.durable import disk_errors, is_still, make_folder, sync_file, sync_folder
 from flyball.base.errors import Conflict, Damaged, InputError, Missing, NotPossible
 
 BUSY_S = 30.0  # how long a writer waits for another process before it gives up
-STALE_S = 86_400.0  # temporary files older than this belong to no living writer
+STALE_S = 86_400.0  # temporary files that nobody locks are removed when older than this
 VERSION = 1
-_PIECE = 4 << 20
+_PIECE = 1 << 20
+_HELD = "held-"  # folders of temporary files, locked by the process that uses them
 
 _SCHEMA = """
 CREATE TABLE artifacts (
@@ -45,10 +46,33 @@ CREATE TABLE steps (key TEXT PRIMARY KEY, digest TEXT NOT NULL, kind TEXT NOT NU
 """
 
 
+@dataclass
+class _Batch:
+    """What ``keep`` and ``keep_file`` have taken and not named yet."""
+
+    folder: Path
+    waiting: dict[str, Path] = field(default_factory=dict)  # digest -> file that gets its name
+    digests: set[str] = field(default_factory=set)  # all of them, also those the store held before
+
+
 class Store:
     """A content-addressed store: blobs in ``root/store/ab/cdef...``, rows in ``root/flyball.db``.
 
     Usable from several threads and processes. Methods that write return after the data are on disk.
+
+    Who takes something in and then forgets its source (ingest empties its inbox, the hub tells a robot to delete) must
+    keep to this order; then nothing is lost, nothing is there twice, and nothing is there by half, whatever happens:
+
+    1. ``keep``/``keep_file``: the blobs become durable. A blob is written under a temporary name, fsynced, renamed, and
+       the folders above it are fsynced. What a crash leaves now is blobs without rows, which nobody sees; they are
+       found again by their digest.
+    2. One ``transaction`` holds all rows that belong together: the log, its frames, its episodes, their parents.
+       ``register`` refuses a digest without a blob and a parent without a row. COMMIT returns after the fsync of the
+       database's log (``synchronous = FULL``). Look inside the transaction whether another process was faster.
+    3. Only after the transaction has ended, the source is unlinked (and its folder fsynced), progress is reported, an
+       acknowledgement is sent. A crash between 2 and 3 leaves a source that is known already.
+
+    Many small blobs go faster inside ``batch``, temporary files of one's own belong into ``scratch``.
 
     Args:
       root: an existing, writable folder.
@@ -62,10 +86,10 @@ class Store:
         self.db = self.root / "flyball.db"
         self._temporary = self.blobs / "tmp"
         self._connections: dict[tuple[int, int], sqlite3.Connection] = {}
-        self._depth = threading.local()
+        self._local = threading.local()
         self._counter = itertools.count()
         with _foreign(self.root):
-            self._temporary.mkdir(parents=True, exist_ok=True)
+            make_folder(self._temporary)
             self._sweep()
         with _foreign(self.db):
             self._create()
@@ -75,52 +99,128 @@ class Store:
     def keep(self, *blobs: bytes) -> list[str]:
         """Make blobs durable without naming them in rows; returns their digests. ``put`` does both.
 
-        Many at once are cheaper than one by one: folders are synced once.
+        Raises:
+          NotPossible: the disk is full or fails. Nothing is visible then.
+          InputError: the disk is not writable.
         """
         digests = [hashlib.sha256(blob).hexdigest() for blob in blobs]
-        with _foreign(self.blobs):
-            new: list[tuple[Path, Path]] = []
-            for digest, blob in dict(zip(digests, blobs, strict=True)).items():
-                path = self.path(digest)
-                if not _holds(path, digest):
-                    path.parent.mkdir(exist_ok=True)
-                    temporary = self._temporary / f"{os.getpid()}-{threading.get_ident()}-{next(self._counter)}"
-                    with open(temporary, "wb") as f:
-                        f.write(blob)
-                        f.flush()
-                        os.fsync(f.fileno())
-                    new.append((temporary, path))
-            for temporary, path in new:
-                os.replace(temporary, path)
-            # Also for blobs that were there: their writer may not have come as far as this yet.
-            for folder in sorted({self.path(digest).parent for digest in digests}):
-                sync_folder(folder)
-            sync_folder(self.blobs)
+        with self.batch(), disk_errors(self.blobs):
+            for digest, blob in zip(digests, blobs, strict=True):
+                if not self._known(digest):
+                    temporary = self._batch.folder / digest
+                    temporary.write_bytes(blob)
+                    self._batch.waiting[digest] = temporary
         return digests
 
-    def keep_file(self, source: Path) -> str:
-        """Make a copy of a file durable without naming it in a row; returns its digest. Memory stays bounded.
+    def keep_file(self, source: Path, *, digest: str = "", move: bool = False) -> str:
+        """Make the content of a file durable without naming it in a row; returns its digest. Memory stays bounded.
 
-        The file may change or vanish meanwhile: what is kept is what was read, under the digest of that.
+        Args:
+          source: the file. It may change or vanish meanwhile: what is kept is what was read, under the digest of that.
+          digest: its sha256, if the caller knows it; when the store holds that already, nothing is copied.
+          move: the file itself becomes the blob if it lies on the store's file system, and is gone afterwards (when the
+            batch ends). For files of the caller's own, such as those of ``scratch``: somebody who still writes to it
+            would write to the store. A known digest is then believed.
 
         Raises:
-          NotPossible: the disk is full or not writable.
+          NotPossible: the disk is full or fails. The source is there still.
+          InputError: the content is not that of ``digest``, or the disk is not writable.
         """
-        temporary = self._temporary / f"{os.getpid()}-{threading.get_ident()}-{next(self._counter)}"
-        with _foreign(self.blobs):
-            digest = hashlib.sha256()
-            with open(source, "rb") as given, open(temporary, "wb") as f:
-                while piece := given.read(_PIECE):
-                    digest.update(piece)
-                    f.write(piece)
-                f.flush()
-                os.fsync(f.fileno())
-            path = self.path(digest.hexdigest())
+        with self.batch(), disk_errors(self.blobs):
+            if move and not digest:
+                digest = _digest_of(source)
+            if digest and self._known(digest):
+                if move:
+                    source.unlink()
+                return digest
+            if move and source.stat().st_dev == self._batch.folder.stat().st_dev:
+                self._batch.waiting[digest] = source
+                return digest
+            temporary = self._batch.folder / f"copy-{next(self._counter)}"
+            found = _copied(source, temporary)
+            if digest not in ("", found):
+                temporary.unlink()
+                raise InputError("changed while it was read", where=str(source), run_next="the same again")
+            if digest or not self._known(found):
+                self._batch.waiting[found] = temporary
+            if move:
+                source.unlink()
+        return found
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Make what this thread keeps meanwhile durable together, at the end: folders are then synced once.
+
+        Until then the digests have no blobs, so ``register`` refuses them. An inner batch joins the outer. When it is
+        left by an exception, nothing of it is kept.
+        """
+        if getattr(self._local, "batch", None) is not None:
+            yield
+            return
+        with self.scratch() as folder:
+            batch = self._local.batch = _Batch(folder)
+            try:
+                yield
+                with disk_errors(self.blobs):
+                    self._name(batch)
+            finally:
+                self._local.batch = None
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder for temporary files on the store's disk; removed at the end, after a kill when the store is opened.
+
+        Raises:
+          NotPossible: the disk is full or fails.
+        """
+        with disk_errors(self.blobs):
+            while True:
+                folder = self._temporary / f"{_HELD}{os.getpid()}-{threading.get_ident()}-{next(self._counter)}"
+                try:
+                    folder.mkdir()
+                    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+                except (
+                    FileExistsError,
+                    FileNotFoundError,
+                ):  # of a killed process; swept before we locked it
+                    continue
+                if _lock_at_once(fd) and is_still(folder, fd):
+                    break
+                os.close(fd)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(fd)
+
+    @property
+    def _batch(self) -> _Batch:
+        batch: _Batch = self._local.batch
+        return batch
+
+    def _known(self, digest: str) -> bool:
+        """Whether the batch or the store has a digest, whole; notes that its folders are to be synced."""
+        self._batch.digests.add(digest)
+        if digest in self._batch.waiting:
+            return True
+        try:
+            return _digest_of(self.path(digest)) == digest
+        except FileNotFoundError:
+            return False
+
+    def _name(self, batch: _Batch) -> None:
+        """Give blobs their names, durably: contents first, then names, then the folders that hold them."""
+        for source in batch.waiting.values():
+            sync_file(source)
+        for digest, source in batch.waiting.items():
+            path = self.path(digest)
             path.parent.mkdir(exist_ok=True)
-            os.replace(temporary, path)
-            sync_folder(path.parent)
+            os.replace(source, path)
+        # Also for blobs that were there: their writer may not have come as far as this yet.
+        for folder in sorted({self.path(digest).parent for digest in batch.digests}):
+            sync_folder(folder)
+        if batch.digests:
             sync_folder(self.blobs)
-        return digest.hexdigest()
 
     def path(self, digest: str) -> Path:
         """Where the blob of a digest lives, whether it exists or not.
@@ -336,19 +436,19 @@ class Store:
           Damaged: the database file is not one.
         """
         db = self._connection()
-        depth = getattr(self._depth, "n", 0)
+        depth = getattr(self._local, "depth", 0)
         with _foreign(self.db):
             if depth == 0:
                 db.execute("BEGIN IMMEDIATE")
-            self._depth.n = depth + 1
+            self._local.depth = depth + 1
             try:
                 yield db
             except BaseException:
-                self._depth.n = depth
+                self._local.depth = depth
                 if depth == 0 and db.in_transaction:
                     db.execute("ROLLBACK")
                 raise
-            self._depth.n = depth
+            self._local.depth = depth
             if depth == 0:
                 try:
                     db.execute("COMMIT")
@@ -398,19 +498,26 @@ class Store:
                 )
             if version == 0:
                 db.execute("PRAGMA journal_mode = WAL")
+                sync_folder(self.root)  # the file's name is durable before anybody can see the version
                 with self.transaction():
                     for statement in filter(str.strip, _SCHEMA.split(";")):
                         db.execute(statement)
                     db.execute(f"PRAGMA user_version = {VERSION}")
-                sync_folder(self.root)
 
     def _sweep(self) -> None:
-        """Remove what writers left that were killed long ago."""
+        """Remove what writers left that were killed."""
         now = time.time()
         for path in self._temporary.iterdir():
             try:
-                if path.suffix != ".lock" and now - path.stat().st_mtime > STALE_S:
-                    path.unlink()
+                if path.name.startswith(_HELD):
+                    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+                    try:
+                        if _lock_at_once(fd):
+                            shutil.rmtree(path, ignore_errors=True)
+                    finally:
+                        os.close(fd)
+                elif path.suffix != ".lock" and now - path.stat().st_mtime > STALE_S:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
             except FileNotFoundError:
                 continue
 
@@ -419,13 +526,11 @@ class Store:
 def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock between threads and processes; the kernel frees it when the holder dies."""
     while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        with disk_errors(path):
+            fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         fcntl.flock(fd, fcntl.LOCK_EX)
-        try:
-            if os.fstat(fd).st_ino == os.stat(path).st_ino:
-                break
-        except FileNotFoundError:
-            pass
+        if is_still(path, fd):
+            break
         os.close(fd)  # the former holder removed the file while we waited
     try:
         yield
@@ -434,11 +539,31 @@ def locked(path: Path) -> Iterator[None]:
         os.close(fd)
 
 
-def _holds(path: Path, digest: str) -> bool:
+def _lock_at_once(fd: int) -> bool:
+    """Lock an open file or folder unless somebody holds it."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest() == digest
-    except FileNotFoundError:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
+    return True
+
+
+def _digest_of(path: Path) -> str:
+    with open(path, "rb", buffering=0) as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def _copied(source: Path, target: Path) -> str:
+    """Copy a file; returns the digest of what was copied."""
+    digest = hashlib.sha256()
+    piece = memoryview(bytearray(_PIECE))
+    with open(source, "rb", buffering=0) as given, open(target, "wb", buffering=0) as f:
+        while n := given.readinto(piece):
+            digest.update(piece[:n])
+            at = 0
+            while at < n:
+                at += f.write(piece[at:n])
+    return digest.hexdigest()
 
 
 def _json(data: Any, *, where: str) -> str:
@@ -452,7 +577,8 @@ def _json(data: Any, *, where: str) -> str:
 def _foreign(where: Path) -> Iterator[None]:
     """Wrap what SQLite and the file system raise."""
     try:
-        yield
+        with disk_errors(where):
+            yield
     except sqlite3.OperationalError as err:
         text = str(err)
         if "locked" in text or "busy" in text:
@@ -463,10 +589,4 @@ def _foreign(where: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as err:
         if type(err) is sqlite3.DatabaseError:
             raise Damaged(f"not a usable database ({err})", where=str(where), run_next="restore the file") from err
-        raise
-    except OSError as err:
-        if err.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NotPossible("no space left on the disk", where=str(where), run_next="free space") from err
-        if err.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise InputError("not writable", where=str(where), allowed="a folder you may write to") from err
         raise

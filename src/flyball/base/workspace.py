@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from flyball.base.durable import write_durably
+from flyball.base.durable import make_folder, write_durably
 from flyball.base.errors import InputError, Missing
 from flyball.base.store import Store, locked
 
@@ -50,13 +50,13 @@ class Workspace:
         if not settings.exists():
             self._refuse_foreign(create)
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
             if not settings.exists():
                 with locked(self.path / ".create.lock"):
                     if not settings.exists():
-                        write_durably(settings, _SETTINGS)
+                        write_durably(settings, _SETTINGS)  # first: a folder with anything else in it is not ours
             for folder in (self.inbox, self.quarantine, self.reports, self.tuf):
-                folder.mkdir(exist_ok=True)
+                make_folder(folder)
         except OSError as err:
             raise InputError(f"cannot be made a workspace ({err.strerror})", where=str(self.path)) from err
         if not os.access(self.path, os.W_OK | os.X_OK):
