@@ -166,7 +166,7 @@ ONE = message(1, 5, b"x")
         (mcap(HEAD, rec(2, b"")), "type 0x02 within the data"),
         (mcap(HEAD, rec(3, struct.pack("<HI", 2, 1 << 31))), "fields of a record do not fit"),
         (mcap(HEAD, rec(12, text("a") + struct.pack("<I", 4) + b"\xff\xff\xff\xff")), "fields of a record do not fit"),
-        (mcap(rec(3, struct.pack("<HI", 2, 2) + b"\xff\xff" + text("") + text(""))), "fields of a record do not fit"),
+        (mcap(rec(3, struct.pack("<HI", 2, 2) + b"\xff\xff" + text("") + text(""))), "not UTF-8"),
         (mcap(chunk(HEAD + ONE[:-3])), "do not end where it does"),
         (mcap(chunk(HEAD + rec(7, b""))), "type 0x07 within a chunk"),
         (mcap(chunk(HEAD + ONE, size=1)), "decompresses to"),

@@ -1,163 +1,141 @@
 """MCAP containers, read strictly: every length and every CRC is checked, decompressed sizes are bounded.
 
-In: the bytes of a file. Out: channels with their schemas, metadata, attachments, and messages as blocks of columns
-(one block per chunk), which numpy can decode without a Python object per message. What is not sound raises ``Damaged``
-with the file, the byte offset and the number of messages that were intact before it. Where a writer left the CRC of
-the data section out (it is optional), bytes outside chunks are covered by structure and statistics only.
+In: the path of a file (or its bytes). Out: channels with their schemas, metadata, attachments, and messages as blocks
+of columns in file order, which numpy can decode without a Python object per message. At most one chunk is in memory,
+and every byte is read once, in order; opening hops from record to record and looks at what lies outside chunks. What
+is not sound raises ``Damaged`` with the file, the byte offset and the number of messages that were intact before it.
+
+The format makes every checksum optional. With the CRC of the data section every byte before it is vouched for. Without
+it, these are covered by structure alone: the header, the heads of chunks, message indexes, metadata records, schemas
+and channels outside chunks, messages outside chunks, private records. Lengths must fit then, and where the summary has
+counts, copies of schemas and channels, or a chunk index, they must agree with the data. ``McapFile.unchecked`` counts
+the messages for which no checksum speaks.
 
 Format: https://mcap.dev/spec (version 0).
 """
 
 from __future__ import annotations
 
-import struct
+import os
 import zlib
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NoReturn
 
-import lz4.frame
 import numpy as np
-import zstandard
 from numpy.typing import NDArray
 
-from flyball.base import Damaged, InputError, Unsupported
-
-MAGIC = b"\x89MCAP0\r\n"
-HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK = 1, 2, 3, 4, 5, 6
-STATISTICS, ATTACHMENT, METADATA, DATA_END = 11, 9, 12, 15
-
-_prefix = struct.Struct("<BQ").unpack_from
-_length = struct.Struct("<Q").unpack_from
-_MESSAGE = np.dtype(
-    [("op", "u1"), ("length", "<u8"), ("channel", "<u2"), ("sequence", "<u4"), ("log", "<u8"), ("publish", "<u8")]
+from flyball.episodes.formats.mcap_records import (
+    ATTACHMENT,
+    CHANNEL,
+    CHUNK,
+    CHUNK_ENTRY,
+    CHUNK_INDEX,
+    CODECS,
+    DATA_END,
+    FOOTER,
+    HEADER,
+    MAGIC,
+    MAX_CHUNK_BYTES,
+    MESSAGE,
+    MESSAGE_INDEX,
+    METADATA,
+    SCHEMA,
+    STATISTICS,
+    Attachment,
+    Block,
+    Broken,
+    Channel,
+    Definitions,
+    Fields,
+    Misfit,
+    Schema,
+    Source,
+    Statistics,
+    chain,
+    check_attachment,
+    chunk_blocks,
+    chunk_head,
+    message_block,
+    read_attachment,
+    read_chunk_index,
+    read_statistics,
+    record_head,
+    unpack,
 )
 
+__all__ = ["MAGIC", "MAX_CHUNK_BYTES", "Attachment", "Block", "Channel", "McapFile", "Schema"]
 
-@dataclass(frozen=True)
-class Schema:
-    """How the payload of a channel is described."""
+IN_DATA = (SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX, ATTACHMENT, METADATA, DATA_END)
+IN_SUMMARY = (SCHEMA, CHANNEL, CHUNK_INDEX, 10, STATISTICS, 13, 14, FOOTER)
+FUTURE = 0x10  # records of this type and above are none that the format defines
 
-    name: str
-    encoding: str
-    data: bytes
-
-
-@dataclass(frozen=True)
-class Channel:
-    """A topic; ``schema`` is None when payloads describe themselves."""
-
-    id: int
-    topic: str
-    message_encoding: str
-    schema: Schema | None
-    metadata: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Attachment:
-    """A file within the file."""
-
-    log_ns: int
-    create_ns: int
-    name: str
-    media_type: str
-    data: bytes
-
-
-@dataclass(frozen=True)
-class Block:
-    """Messages that lie in one buffer, in file order; all arrays have shape (n,).
-
-    Attributes:
-      data: the buffer.
-      start, stop: payload of message i is ``data[start[i]:stop[i]]``.
-      channel: channel ids.
-      sequence: sequence numbers.
-      log_ns, publish_ns: time stamps [ns], uint64.
-    """
-
-    data: bytes
-    start: NDArray[np.int64]
-    stop: NDArray[np.int64]
-    channel: NDArray[np.uint16]
-    sequence: NDArray[np.uint32]
-    log_ns: NDArray[np.uint64]
-    publish_ns: NDArray[np.uint64]
-
-
-class _Short(Exception):
-    """A record ends before its fields do."""
-
-
-@dataclass
-class _Fields:
-    """The fields of a record, read in order."""
-
-    data: bytes
-    at: int
-    stop: int
-
-    def bytes_(self, n: int) -> bytes:
-        if n > self.stop - self.at:
-            raise _Short
-        self.at += n
-        return bytes(self.data[self.at - n : self.at])
-
-    def number(self, size: int) -> int:
-        return int.from_bytes(self.bytes_(size), "little")
-
-    def text(self) -> str:
-        return self.bytes_(self.number(4)).decode()
-
-    def sub(self) -> _Fields:
-        n = self.number(4)
-        return _Fields(self.bytes_(n), 0, n)
-
-    def texts(self) -> dict[str, str]:
-        inner, out = self.sub(), {}
-        while inner.at < inner.stop:
-            key = inner.text()
-            out[key] = inner.text()
-        return out
+_SMALL, _LARGE = 4 << 10, 256 << 10  # bytes read at once: where large records are hopped over, where all are small
 
 
 class McapFile:
-    """An MCAP file in memory. Opening checks the structure; ``blocks`` and ``messages`` check the rest as they go.
+    """An MCAP file. Opening checks the structure; ``blocks`` and ``messages`` check the rest as they go.
+
+    What ``blocks`` has yielded is final only once it came to its end: the CRC of the data section and the file's own
+    statistics are known last.
 
     Args:
-      blob: the whole file.
-      name: what error messages call it.
-      max_chunk_bytes: refuse chunks that claim to decompress to more.
+      source: the file, or its bytes.
+      name: what error messages call it; the path unless given.
+      max_chunk_bytes: refuse chunks, and other records that are read as a whole, that claim to be larger.
 
     Attributes:
       profile, library: what the writer says of itself.
-      channels: id -> channel; complete once ``blocks`` has been read to its end.
+      channels: id -> channel; complete once ``blocks`` has been read to its end, or before where the file ends with
+        copies of them.
       metadata: (record name, {key: value}) in file order.
-      attachments: in file order.
+      attachments: in file order; their content stays in the file until it is asked for.
+      statistics: what the file says it holds, None when it does not.
+      unchecked: messages of the last ``blocks`` that no checksum of the file covers.
 
     Raises:
+      Missing: there is no such file.
       Damaged: the bytes are not a complete, sound MCAP file.
       Unsupported: a compression that the specification does not name.
     """
 
-    def __init__(self, blob: bytes, name: str = "", *, max_chunk_bytes: int = 256 << 20) -> None:
-        self.blob, self.name, self.max_chunk_bytes = blob, name, max_chunk_bytes
-        self.channels: dict[int, Channel] = {}
+    def __init__(
+        self, source: bytes | os.PathLike[str] | str, name: str = "", *, max_chunk_bytes: int = MAX_CHUNK_BYTES
+    ) -> None:
+        self._source = Source(source, name)
+        self.name, self.max_chunk_bytes = self._source.name, max_chunk_bytes
+        self._known = Definitions()
+        self.channels = self._known.channels
         self.metadata: list[tuple[str, dict[str, str]]] = []
         self.attachments: list[Attachment] = []
         self.profile = self.library = ""
-        self._schemas: dict[int, Schema] = {}
-        self._groups: list[tuple[int, int, int]] = []  # (op, begin, end): a chunk, or a run of bare messages
-        self._statistics: tuple[int, _Fields] | None = None
-        self._scan()
+        self.statistics: Statistics | None = None
+        self.unchecked = 0
+        self._data_crc = 0
+        self._index = np.zeros(0, CHUNK_ENTRY)
+        try:
+            self._scan_summary(self._scan_data())
+        except Broken as err:
+            raise err.error(self.name, self._count_before(err.offset)) from err
+
+    def blocks(self) -> Iterator[Block]:
+        """Messages as columns, some ten thousand at most in a block, in file order.
+
+        Raises:
+          Damaged: at the first chunk that is not sound, or at the end when a checksum or the statistics disagree.
+        """
+        reading = _Reading(self)
+        try:
+            yield from reading.blocks()
+            reading.check_totals()
+        except Broken as err:
+            raise err.error(self.name, reading.count) from err
+        self.unchecked = reading.unchecked
 
     def messages(self) -> Iterator[tuple[Channel, int, int, memoryview]]:
         """Messages in file order: (channel, log time [ns], publish time [ns], payload)."""
+        channels = self.channels
         for block in self.blocks():
             view = memoryview(block.data)
-            channels = self.channels
             for c, log, publish, a, b in zip(
                 block.channel.tolist(),
                 block.log_ns.tolist(),
@@ -168,237 +146,309 @@ class McapFile:
             ):
                 yield channels[c], log, publish, view[a:b]
 
-    def blocks(self) -> Iterator[Block]:
-        """Messages as columns, chunk by chunk.
-
-        Raises:
-          Damaged: at the first chunk that is not sound, or at the end when the file's own statistics disagree.
-        """
-        seen: Counter[int] = Counter()
-        for op, begin, end in self._groups:
-            intact = seen.total()
-            if op == CHUNK:
-                data = self._chunk(begin, end, intact)
-                block = self._block(data, 0, len(data), begin, intact)
-            else:
-                block = self._block(self.blob, begin, end, begin, intact)
-            ids, counts = np.unique(block.channel, return_counts=True)
-            seen.update(dict(zip(ids.tolist(), counts.tolist(), strict=True)))
-            if len(block.start):
-                yield block
-        self._check_statistics(seen)
-
     # ---- structure
 
-    def _scan(self) -> None:
-        blob, size = self.blob, len(self.blob)
-        if blob[:8] != MAGIC:
-            raise Damaged("not an MCAP file (wrong first bytes)", where=f"{self.name} at byte 0")
-        p, first = 8, True
-        while True:
-            op, begin, p = self._next(p)
-            if first != (op == HEADER):
-                self._damaged(begin, "the header is not the first record" if first else "a second header")
-            first = False
-            with _Guard(self, begin):
-                fields = _Fields(blob, begin + 9, p)
-                if op == HEADER:
-                    self.profile, self.library = fields.text(), fields.text()
-                elif op in (SCHEMA, CHANNEL):
-                    self._define(op, fields, begin)
-                elif op == CHUNK:
-                    self._groups.append((CHUNK, begin, p))
-                elif op == MESSAGE:
-                    if self._groups and self._groups[-1][0] == MESSAGE and self._groups[-1][2] == begin:
-                        self._groups[-1] = (MESSAGE, self._groups[-1][1], p)
-                    else:
-                        self._groups.append((MESSAGE, begin, p))
-                elif op == METADATA:
-                    self.metadata.append((fields.text(), fields.texts()))
-                elif op == ATTACHMENT:
-                    self._attach(fields, begin)
-                elif op == FOOTER or op == 0:
-                    self._damaged(begin, f"record of type {op:#04x} within the data")
-                elif op == DATA_END:
-                    crc = fields.number(4)
-                    if crc and zlib.crc32(memoryview(blob)[:begin]) != crc:
-                        self._damaged(
-                            begin, "the CRC of the data section is wrong: damage outside its chunks", locate=True
-                        )
-                    break
-        summary = p
-        while True:
-            op, begin, p = self._next(p)
-            with _Guard(self, begin):
-                fields = _Fields(blob, begin + 9, p)
-                if op == STATISTICS:
-                    self._statistics = (begin, fields)
-                elif op == FOOTER:
-                    start, _, crc = fields.number(8), fields.number(8), fields.number(4)
-                    if start and start != summary:
-                        self._damaged(begin, "the footer misplaces the summary")
-                    if crc and zlib.crc32(memoryview(blob)[start or begin : p - 4]) != crc:
-                        self._damaged(begin, "the CRC of the summary is wrong")
-                    break
-                elif op in (HEADER, MESSAGE, CHUNK, METADATA, ATTACHMENT, DATA_END, 0):
-                    self._damaged(begin, f"record of type {op:#04x} within the summary")
-        if blob[p:] != MAGIC:
-            self._damaged(p, "the file does not end with the closing mark" + (" (truncated)" if size < p + 8 else ""))
-
-    def _next(self, p: int) -> tuple[int, int, int]:
-        left = len(self.blob) - p
-        if left < 9:
-            self._damaged(p, "the file ends here, incomplete (truncated)")
-        op, n = _prefix(self.blob, p)
-        if n > left - 9:
-            self._damaged(p, f"a record of type {op:#04x} claims {n} bytes where {left - 9} are left (truncated)")
-        return op, p, p + 9 + n
-
-    def _define(self, op: int, fields: _Fields, begin: int, intact: int | None = None) -> None:
-        n = fields.number(2)
-        if op == SCHEMA:
-            schema = Schema(fields.text(), fields.text(), fields.bytes_(fields.number(4)))
-            if n == 0 or self._schemas.setdefault(n, schema) != schema:
-                self._damaged(begin, f"schema {n} is defined twice, differently" if n else "schema id 0", intact)
-            return
-        schema_id = fields.number(2)
-        if schema_id and schema_id not in self._schemas:
-            self._damaged(begin, f"channel {n} names schema {schema_id}, which is not defined", intact)
-        topic, encoding, metadata = fields.text(), fields.text(), fields.texts()
-        channel = Channel(n, topic, encoding, self._schemas.get(schema_id), metadata)
-        if self.channels.setdefault(n, channel) != channel:
-            self._damaged(begin, f"channel {n} is defined twice, differently", intact)
-
-    def _attach(self, fields: _Fields, begin: int) -> None:
-        start = fields.at
-        log_ns, create_ns, name, media = fields.number(8), fields.number(8), fields.text(), fields.text()
-        data = fields.bytes_(fields.number(8))
-        crc = zlib.crc32(memoryview(self.blob)[start : fields.at])
-        if fields.number(4) not in (0, crc):
-            self._damaged(begin, f"the CRC of attachment {name!r} is wrong")
-        self.attachments.append(Attachment(log_ns, create_ns, name, media, data))
-
-    def _check_statistics(self, seen: Counter[int]) -> None:
-        if self._statistics is None:
-            return
-        begin, f = self._statistics
-        f = _Fields(f.data, begin + 9, f.stop)
-        with _Guard(self, begin, seen.total()):
-            messages, _, _, attachments, metadata, chunks = (f.number(n) for n in (8, 2, 4, 4, 4, 4))
-            f.bytes_(16)
-            inner, by_channel = f.sub(), {}
-            while inner.at < inner.stop:
-                key = inner.number(2)
-                by_channel[key] = inner.number(8)
-        groups = sum(op == CHUNK for op, _, _ in self._groups)
-        for what, said, found in (
-            ("messages", messages, seen.total()),
-            ("chunks", chunks, groups),
-            ("attachments", attachments, len(self.attachments)),
-            ("metadata records", metadata, len(self.metadata)),
-            ("messages per channel", {k: v for k, v in by_channel.items() if v}, dict(seen)),
-        ):
-            # Writers may leave the per-channel table out.
-            if said != found and not (said == {} and isinstance(said, dict)):
-                self._damaged(begin, f"the statistics say {said} {what}, the file holds {found}", seen.total())
-
-    # ---- chunks
-
-    def _chunk(self, begin: int, end: int, intact: int) -> bytes:
-        with _Guard(self, begin, intact):
-            f = _Fields(self.blob, begin + 9, end)
-            f.bytes_(16)
-            size, crc, codec = f.number(8), f.number(4), f.text()
-            packed = f.bytes_(f.number(8))
-        if size > self.max_chunk_bytes:
-            self._damaged(begin, f"a chunk claims {size} bytes, allowed are {self.max_chunk_bytes}", intact)
+    def _count_before(self, offset: int) -> int:
+        """Messages that can be read before the record at an offset."""
+        reading = _Reading(self)
         try:
-            data = _unpack(codec, packed, size)
-        except (zstandard.ZstdError, RuntimeError, ValueError, EOFError, MemoryError) as err:
-            self._damaged(begin, f"a chunk does not decompress ({str(err).strip()[:80]})", intact)
-        if data is None:
-            raise Unsupported(f"compression {codec!r}", where=f"{self.name} at byte {begin}", allowed="zstd, lz4, none")
-        if len(data) != size:
-            self._damaged(begin, f"a chunk decompresses to {len(data)} bytes instead of {size}", intact)
-        if crc and zlib.crc32(data) != crc:
-            self._damaged(begin, "the CRC of a chunk is wrong", intact)
+            for _ in reading.blocks(offset):
+                pass
+        except Broken:
+            pass
+        return reading.count
+
+    def _scan_data(self) -> int:
+        """Look at all records outside chunks up to the end of the data; returns where the summary begins."""
+        if self._source.read(0, 8) != MAGIC:
+            raise Broken(0, "not an MCAP file (wrong first bytes)")
+        first = True
+        for run in runs(self._source, 8):
+            for op, begin, end, fields in run.records():
+                if first != (op == HEADER):
+                    raise Broken(begin, "the header is not the first record" if first else "a second header")
+                first = False
+                with _at(begin):
+                    fields = fields or self._fields(op, begin, end)
+                    if op == HEADER:
+                        self.profile, self.library = fields.text(), fields.text()
+                    elif op in (SCHEMA, CHANNEL):
+                        self._known.define(op, fields)
+                    elif op == METADATA:
+                        self.metadata.append((fields.text(), fields.texts()))
+                    elif op == ATTACHMENT:
+                        self.attachments.append(read_attachment(self._source, begin, end))
+                    elif op == DATA_END:
+                        self._data_crc = _last(fields, 4).number(4)
+                        return end
+                    elif op < FUTURE and op not in IN_DATA:
+                        raise Misfit(f"record of type {op:#04x} within the data")
+                    elif op != CHUNK:
+                        self._refuse_chunk(op, begin, end)
+        raise AssertionError("runs() ends with an error")
+
+    def _scan_summary(self, start: int) -> None:
+        crc, entries = 0, []
+        for run in runs(self._source, start):
+            for op, begin, end, fields in run.records():
+                with _at(begin):
+                    if fields is None:
+                        for piece in self._source.pieces(begin, end):
+                            crc = zlib.crc32(piece, crc)
+                        fields = self._fields(op, begin, end)
+                    else:
+                        crc = zlib.crc32(
+                            memoryview(run.piece)[begin - run.base : end - run.base - 4 * (op == FOOTER)], crc
+                        )
+                    if op in (SCHEMA, CHANNEL):
+                        self._known.define(op, fields, lenient=True)
+                    elif op == STATISTICS:
+                        self.statistics, self._statistics_at = read_statistics(fields), begin
+                    elif op == CHUNK_INDEX:
+                        entries.append(read_chunk_index(fields))
+                    elif op == FOOTER:
+                        said, _, told = _last(fields, 20).number(8), fields.number(8), fields.number(4)
+                        if said and said != start:
+                            raise Misfit("the footer misplaces the summary")
+                        if told and told != crc:
+                            raise Misfit("the CRC of the summary is wrong")
+                        self._index = np.sort(np.array(entries, CHUNK_ENTRY), order="offset")
+                        if self._source.read(end, 9) != MAGIC:
+                            short = " (truncated)" if self._source.size < end + 8 else ""
+                            raise Broken(end, "the file does not end with the closing mark" + short)
+                        return
+                    elif op < FUTURE and op not in IN_SUMMARY:
+                        raise Misfit(f"record of type {op:#04x} within the summary")
+
+    def _fields(self, op: int, begin: int, end: int) -> Fields:
+        """The fields of a record outside chunks that is too large for a piece."""
+        if op in (CHUNK, MESSAGE_INDEX, ATTACHMENT) or op >= FUTURE:
+            return Fields(b"", 0, 0)  # hopped over
+        return Fields(self._whole(op, begin, end), 9, end - begin)
+
+    def _whole(self, op: int, begin: int, end: int) -> bytes:
+        if end - begin > self.max_chunk_bytes + 256:  # a chunk's head comes on top
+            raise Broken(
+                begin, f"a record of type {op:#04x} claims {end - begin} bytes, allowed are {self.max_chunk_bytes}"
+            )
+        data = self._source.read(begin, end - begin)
+        if len(data) < end - begin:
+            raise Broken(begin, "the file became shorter while it was read")
         return data
 
-    def _block(self, data: bytes, p: int, end: int, begin: int, intact: int) -> Block:
-        """The messages among the records of ``data[p:end]``; ``begin`` is where that lies in the file."""
-        positions: list[int] = []
-        append = positions.append
-        try:
-            while p < end:
-                append(p)
-                p += 9 + _length(data, p + 1)[0]
-        except struct.error:
-            p = -1
-        if p != end:
-            self._damaged(begin, "the records of a chunk do not end where it does", intact)
-        at = np.array(positions, dtype=np.int64)
-        stop = np.append(at[1:], end)
-        raw = np.frombuffer(data, np.uint8)
-        op = raw[at]
-        for i in np.flatnonzero(op != MESSAGE).tolist():
-            with _Guard(self, begin, intact):
-                if op[i] in (SCHEMA, CHANNEL):
-                    self._define(int(op[i]), _Fields(data, int(at[i]) + 9, int(stop[i])), begin, intact)
-                elif op[i] < 0x80:
-                    self._damaged(begin, f"record of type {int(op[i]):#04x} within a chunk", intact)
-        is_message = op == MESSAGE
-        at, stop = at[is_message], stop[is_message]
-        if len(at) and int((stop - at).min()) < _MESSAGE.itemsize:
-            self._damaged(begin, "a message is shorter than its own head", intact)
-        heads = np.ascontiguousarray(raw[at[:, None] + np.arange(_MESSAGE.itemsize)]).view(_MESSAGE)[:, 0]
-        unknown = sorted(set(np.unique(heads["channel"]).tolist()) - set(self.channels))
-        if unknown:
-            self._damaged(begin, f"messages of channel {unknown[0]}, which is not defined", intact)
-        start = at + _MESSAGE.itemsize
-        return Block(data, start, stop, heads["channel"], heads["sequence"], heads["log"], heads["publish"])
-
-    def _damaged(self, offset: int, what: str, intact: int | None = None, *, locate: bool = False) -> NoReturn:
-        if intact is None:  # found while scanning: count what can still be read before it
-            intact, self._statistics = 0, None
-            groups, self._groups = self._groups, []
-            for group in groups:
-                self._groups = [group]
-                try:
-                    intact += sum(len(block.start) for block in self.blocks())
-                except InputError as err:
-                    if not locate or not isinstance(err, Damaged):
-                        break
-                    raise Damaged(
-                        f"{err.what.rpartition(' (')[0]} ({intact} messages before it are intact)", where=err.where
-                    ) from None
-        raise Damaged(f"{what} ({intact} messages before it are intact)", where=f"{self.name} at byte {offset}")
+    def _refuse_chunk(self, op: int, begin: int, end: int) -> None:
+        """One wrong bit in its type turns a chunk into a record that is to be skipped, and its messages vanish."""
+        if end - begin > 49:
+            head = self._source.read(begin, 9 + 32 + 12)
+            codec = head[41 : 41 + int.from_bytes(head[37:41], "little")] if head[38:41] == b"\0\0\0" else b"?"
+            packed = int.from_bytes(self._source.read(begin + 41 + len(codec), 8), "little")
+            if codec in (b"zstd", b"lz4", b"") and begin + 49 + len(codec) + packed == end:
+                raise Misfit(f"a chunk marked as a record of type {op:#04x}")
 
 
-class _Guard:
-    """Turns fields that do not fit their record into ``Damaged``."""
+@dataclass(frozen=True)
+class _Run:
+    """Records that are whole in one piece of the file, then perhaps a large one that is not in memory."""
 
-    def __init__(self, file: McapFile, offset: int, intact: int | None = None) -> None:
-        self.file, self.offset, self.intact = file, offset, intact
+    base: int
+    piece: bytes
+    at: NDArray[np.int64]
+    stop: int
+    big: tuple[int, int, int] | None  # (op, begin, end)
+
+    def ends(self) -> NDArray[np.int64]:
+        return np.append(self.at, self.stop)[1:]
+
+    def others(self) -> list[int]:
+        """Which of the records in the piece are no messages."""
+        found: list[int] = np.flatnonzero(np.frombuffer(self.piece, np.uint8)[self.at] != MESSAGE).tolist()
+        return found
+
+    def records(self) -> Iterator[tuple[int, int, int, Fields | None]]:
+        """The records other than messages: (op, begin, end, fields if in memory)."""
+        ends = self.ends()
+        for i in self.others():
+            a, b = int(self.at[i]), int(ends[i])
+            yield self.piece[a], self.base + a, self.base + b, Fields(self.piece, a + 9, b)
+        if self.big and self.big[0] != MESSAGE:
+            yield *self.big, None
+
+
+def runs(source: Source, at: int, limit: int | None = None) -> Iterator[_Run]:
+    """The records of a file from an offset to ``limit``, piece by piece.
+
+    Raises:
+      Broken: at the first that the file is too short for, after those before it.
+    """
+    size, step = source.size, _SMALL
+    while limit is None or at < limit:
+        piece = source.read(at, step if limit is None else min(step, limit - at))
+        begins, stop = chain(piece, 0, len(piece))
+        big, broken = None, None
+        begin = at + stop
+        left = size - begin
+        if left < 9:
+            broken = Broken(begin, "the file ends here, incomplete (truncated)")
+        elif len(piece) - stop >= 9:
+            op, n = record_head(piece, stop)
+            if n > left - 9:
+                broken = Broken(
+                    begin, f"a record of type {op:#04x} claims {n} bytes where {left - 9} are left (truncated)"
+                )
+            elif n + 9 > len(piece) // 2 or stop == 0:
+                big = (op, begin, begin + 9 + n)
+        elif at + len(piece) < min(size, at + step) and limit is None:
+            broken = Broken(at + len(piece), "the file became shorter while it was read")
+        yield _Run(at, piece, begins, stop, big)
+        if broken is not None and (limit is None or begin < limit):
+            raise broken
+        at = big[2] if big else begin
+        step = _SMALL if big else min(4 * step, _LARGE)
+
+
+class _at:
+    """Gives a ``Misfit`` its place in the file."""
+
+    def __init__(self, offset: int) -> None:
+        self.offset = offset
 
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, kind: Any, err: BaseException | None, trace: Any) -> None:
-        if isinstance(err, (_Short, UnicodeDecodeError)):
-            self.file._damaged(self.offset, "the fields of a record do not fit it", self.intact)
+    def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
+        if isinstance(err, Misfit):
+            raise Broken(self.offset, str(err)) from err
 
 
-def _unpack(codec: str, packed: bytes, size: int) -> bytes | None:
-    """At most ``size`` + 1 bytes of the decompressed data; None for an unknown codec."""
-    if codec == "":
-        return packed
-    if codec == "zstd":
-        claimed = zstandard.frame_content_size(packed)
-        if claimed == size:
-            return zstandard.ZstdDecompressor().decompress(packed, max_output_size=size)
-        with zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True) as reader:
-            return reader.read(size + 1)
-    if codec == "lz4":
-        unpacker = lz4.frame.LZ4FrameDecompressor()
-        return unpacker.decompress(packed, max_length=size + 1)
-    return None
+def _last(fields: Fields, size: int) -> Fields:
+    if fields.stop - fields.at != size:
+        raise Misfit(f"a record of {fields.stop - fields.at} bytes where it has {size}")
+    return fields
+
+
+class _Reading:
+    """One pass over the data section, from its first byte to its last."""
+
+    def __init__(self, file: McapFile) -> None:
+        self.file, self.source = file, file._source
+        self.count = self.unchecked = self.chunks = 0
+        self._per_channel = np.zeros(1 << 16, np.int64)
+        self._defined = np.zeros(1 << 16, bool)
+        self._crc = zlib.crc32(MAGIC)
+        self._entry = 0  # of the chunk index
+        self._with_crc: set[bool] = set()  # whether chunks have one
+
+    def blocks(self, limit: int | None = None) -> Iterator[Block]:
+        """See ``McapFile.blocks``; of the records before ``limit``."""
+        for run in runs(self.source, 8, limit):
+            ends, first = run.ends(), 0
+            view = memoryview(run.piece)
+            for i in run.others():
+                yield from self._bare(run, ends, first, i)
+                first, a, b = i + 1, int(run.at[i]), int(ends[i])
+                if run.piece[a] == DATA_END:
+                    self._check_data(zlib.crc32(view[:a], self._crc), run.base + a)
+                    return
+                yield from self._record(run.piece[a], run.base + a, run.piece, a, b)
+            yield from self._bare(run, ends, first, len(run.at))
+            if self.file._data_crc:
+                self._crc = zlib.crc32(view[: run.stop], self._crc)
+            if run.big:
+                yield from self._big(*run.big)
+
+    def _big(self, op: int, begin: int, end: int) -> Iterator[Block]:
+        if op in (CHUNK, MESSAGE, SCHEMA, CHANNEL):
+            data = self.file._whole(op, begin, end)
+            if self.file._data_crc:
+                self._crc = zlib.crc32(data, self._crc)
+            if op == MESSAGE:
+                yield self._counted(_message(data, begin), begin, False)
+            else:
+                yield from self._record(op, begin, data, 0, len(data))
+            return
+        if self.file._data_crc:
+            for piece in self.source.pieces(begin, end):
+                self._crc = zlib.crc32(piece, self._crc)
+        yield from self._record(op, begin, b"", 0, end - begin)
+
+    def _record(self, op: int, begin: int, data: bytes, a: int, b: int) -> Iterator[Block]:
+        with _at(begin):
+            if op == CHUNK:
+                yield from self._chunk(begin, data, a, b)
+            elif op in (SCHEMA, CHANNEL):
+                self._take(op, Fields(data, a + 9, b))
+            elif op == ATTACHMENT:
+                check_attachment(read_attachment(self.source, begin, begin + b - a))
+
+    def _bare(self, run: _Run, ends: NDArray[np.int64], first: int, last: int) -> Iterator[Block]:
+        """Messages outside chunks."""
+        if last > first:
+            with _at(run.base + int(run.at[first])):
+                block = message_block(run.piece, run.at[first:last], ends[first:last])
+            yield self._counted(block, run.base + int(run.at[first]), False)
+
+    def _chunk(self, begin: int, data: bytes, a: int, b: int) -> Iterator[Block]:
+        head = chunk_head(data, a, b)
+        if head.codec not in CODECS:
+            raise Broken(begin, f"compression {head.codec!r}", allowed="zstd, lz4, none")
+        index = self.file._index
+        if self._entry < len(index) and begin >= int(index[self._entry]["offset"]):
+            facts = (begin, b - a, head.start_ns, head.end_ns, head.stop - head.at, head.size, CODECS.index(head.codec))
+            if index[self._entry].item() != facts:
+                raise Misfit("a chunk is not what the chunk index says")
+            self._entry += 1
+        records = unpack(head, data, self.file.max_chunk_bytes)
+        if not self.file._data_crc:
+            self._with_crc.add(head.crc != 0)
+            if len(self._with_crc) == 2 and zlib.crc32(memoryview(records[0])[records[1] : records[2]]) != head.crc:
+                raise Misfit("a chunk has no CRC where others have one")
+        self.chunks += 1
+        for block in chunk_blocks(*records, self._take):
+            yield self._counted(block, begin, head.crc != 0)
+
+    def _take(self, op: int, fields: Fields) -> None:
+        if op in (SCHEMA, CHANNEL):
+            channel = self.file._known.define(op, fields)
+            if channel is not None:
+                self._defined[channel.id] = True
+        elif op < FUTURE:
+            raise Misfit(f"record of type {op:#04x} within a chunk")
+
+    def _counted(self, block: Block, begin: int, checked: bool) -> Block:
+        counts = np.bincount(block.channel)
+        unknown = np.flatnonzero((counts > 0) & ~self._defined[: len(counts)])
+        if len(unknown):
+            raise Broken(begin, f"messages of channel {unknown[0]}, which is not defined")
+        self._per_channel[: len(counts)] += counts
+        self.count += len(block)
+        self.unchecked += 0 if checked or self.file._data_crc else len(block)
+        return block
+
+    def _check_data(self, crc: int, at: int) -> None:
+        if self.file._data_crc and self.file._data_crc != crc:
+            raise Broken(at, "the CRC of the data section is wrong: damage outside its chunks")
+        if self._entry < len(self.file._index):
+            offset = int(self.file._index[self._entry]["offset"])
+            raise Broken(offset, "the chunk index names a chunk here, where none is")
+
+    def check_totals(self) -> None:
+        """Compare what was read with the file's statistics."""
+        said = self.file.statistics
+        if said is None:
+            return
+        by_channel = {int(k): int(self._per_channel[k]) for k in np.flatnonzero(self._per_channel)}
+        for what, a, b in (
+            ("messages", said.messages, self.count),
+            ("chunks", said.chunks, self.chunks),
+            ("attachments", said.attachments, len(self.file.attachments)),
+            ("metadata records", said.metadata, len(self.file.metadata)),
+            # Writers may leave the per-channel table out.
+            ("messages per channel", {k: v for k, v in said.by_channel.items() if v} or by_channel, by_channel),
+        ):
+            if a != b:
+                raise Broken(self.file._statistics_at, f"the statistics say {a} {what}, the file holds {b}")
+
+
+def _message(data: bytes, begin: int) -> Block:
+    with _at(begin):
+        return message_block(data, np.zeros(1, np.int64), np.array([len(data)], np.int64))
