@@ -23,6 +23,7 @@ formats = PluginTable(
     {
         "mcap": "flyball.episodes.formats.mcap_log:FORMAT",
         "rlds": "flyball.episodes.formats.rlds:FORMAT",
+        "ulog": "flyball.episodes.formats.ulog:FORMAT",
     },
 )
 
