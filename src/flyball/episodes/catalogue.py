@@ -205,6 +205,21 @@ class Catalogue:
             raise Missing(f"no episode with digest {digest[:12]}", where=str(self.store.root))
         return row_of(rows[0])
 
+    def resolve(self, prefix: str) -> str:
+        """The digest of the one episode whose digest begins like this.
+
+        Raises:
+          Missing: there is none.
+          InputError: there are several.
+        """
+        sql = "SELECT digest FROM episodes WHERE substr(digest, 1, ?) = ? ORDER BY rowid LIMIT 5"
+        found = [row[0] for row in self.store.read(sql, (len(prefix), prefix))] if prefix else []
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise InputError(f"{prefix!r} is ambiguous", allowed=", ".join(d[:16] for d in found))
+        raise Missing(f"no episode whose digest begins with {prefix!r}", where=str(self.store.root))
+
     def load(self, digest: str) -> Episode:
         """The episode, with the outcome and group of its row.
 

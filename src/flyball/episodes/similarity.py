@@ -457,7 +457,7 @@ def _scan(
 
 def _distances(x: NDArray[np.float32], patterns: Sequence[Array], by: By) -> Iterator[NDArray[np.float32]]:
     """For each pattern (m, elements) its distance to every window of x (n, elements); NaN where x is unknown."""
-    unknown = ~np.isfinite(x).all(axis=1)
+    unknown: NDArray[Any] = np.asarray(~np.isfinite(x).all(axis=1))
     x = np.where(np.isfinite(x), x, np.float32(0))
     if by == "values":  # near the pattern's own values float32 is exact enough
         level = np.mean([p.mean(axis=0) for p in patterns], axis=0)
