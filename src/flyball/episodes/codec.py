@@ -22,6 +22,7 @@ from flyball.episodes.episode import Episode, Event, Frames, Origin, Outcome
 MAGIC = b"FLYEP\x00\x00\x01"
 _TEXTS = ("embodiment", "robot", "task", "instruction", "origin", "outcome", "group", "release", "scene", "log_digest")
 _INDEX = (("t_ns", "<i8"), ("start", "<i8"), ("stop", "<i8"), ("key", "|b1"))
+MAX_HEADER = 64 << 20  # bytes; larger claims are not believed
 _PIECE = 16 << 20  # bytes of an array that are in memory at once while it is written
 
 
@@ -122,6 +123,22 @@ def decode(blob: bytes, *, where: str = "episode") -> Episode:
         )
     except (ValueError, KeyError, TypeError, OverflowError) as err:
         raise Damaged(f"not a sound episode ({err})", where=where) from err
+
+
+def header(stream: BinaryIO, *, where: str = "episode") -> dict[str, Any]:
+    """The JSON header of an episode's bytes: everything but the arrays, which are not read.
+
+    Raises:
+      Damaged: not what ``encode`` writes.
+    """
+    start = stream.read(12)
+    size = int.from_bytes(start[8:], "little")
+    text = stream.read(min(size, MAX_HEADER)) if start[:8] == MAGIC else b""
+    try:
+        found = json.loads(text)
+        return {**found, "signals": list(found["signals"]), "frames": list(found.get("frames", ()))}
+    except (ValueError, KeyError, TypeError) as err:
+        raise Damaged(f"not an episode ({err})", where=where) from err
 
 
 def _checked(name: str, signal: Timed) -> tuple[NDArray[np.int64], NDArray[Any]]:

@@ -22,6 +22,7 @@ formats = PluginTable(
     "flyball.formats",
     {
         "mcap": "flyball.episodes.formats.mcap_log:FORMAT",
+        "lerobot": "flyball.episodes.formats.lerobot:FORMAT",
         "rlds": "flyball.episodes.formats.rlds:FORMAT",
         "ulog": "flyball.episodes.formats.ulog:FORMAT",
     },
