@@ -1,0 +1,86 @@
+"""Check on copies: episodes that are in the set twice, as they are or slightly changed.
+
+In: the tracks of a group's episodes. Out: findings for every copy but the first. Two independent recordings never
+share a dozen samples bit by bit, so that an exact copy is certain, also when it was cut or renamed; a changed copy
+(resampled, with noise) is one that is much closer to another than episodes of this group usually are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flyball.episodes.curation.check import Finding, Parameter, Seen, check
+from flyball.episodes.curation.tracks import SKETCH, Track, Way, scale_of, track, way
+from flyball.episodes.episode import Episode
+
+POINTS = 32
+
+
+def _judge(seen: list[Seen], *, shared: float, closer: float, enough: float) -> dict[str, list[Finding]]:
+    found: dict[str, list[Finding]] = {s.digest: [] for s in seen}
+    owners: dict[int, list[int]] = {}
+    for i, s in enumerate(seen):
+        for h in s.kept.sketch.tolist():
+            owners.setdefault(h, []).append(i)
+    common: dict[tuple[int, int], int] = {}
+    for who in owners.values():
+        for a in who[:8]:
+            for b in who[:8]:
+                if a < b:
+                    common[a, b] = common.get((a, b), 0) + 1
+    for (a, b), _ in sorted(common.items()):
+        share = _overlap(seen[a].kept, seen[b].kept)
+        if share >= shared and not found[seen[b].digest]:
+            text = f"{share:.0%} of its samples are, bit by bit, those of episode {seen[a].digest[:12]}"
+            found[seen[b].digest].append(Finding(text, "", share / shared))
+    _close(seen, found, closer, enough)
+    return found
+
+
+def _overlap(a: Track, b: Track) -> float:
+    """Share of the smaller one's hashes that the other has too; estimated where not all are kept."""
+    if not len(a.sketch) or not len(b.sketch):
+        return 0.0
+    top = min(x[-1] if len(x) >= SKETCH else np.uint64(2**64 - 1) for x in (a.sketch, b.sketch))
+    x, y = a.sketch[a.sketch <= top], b.sketch[b.sketch <= top]
+    return len(np.intersect1d(x, y)) / max(1, min(len(x), len(y)))
+
+
+def _close(seen: list[Seen], found: dict[str, list[Finding]], closer: float, enough: float) -> None:
+    scale = scale_of([s.kept for s in seen]) if len(seen) > enough else None
+    if scale is None:
+        return
+    ways: list[Way] = [way(s.kept, scale) for s in seen]
+    flat = np.stack([w.resampled(POINTS).ravel() for w in ways]).astype(np.float32)
+    square = (flat**2).sum(axis=1)
+    nearest, distance = np.zeros(len(flat), int), np.full(len(flat), np.inf)
+    for a in range(0, len(flat), 512):
+        d = square[a : a + 512, None] + square[None, :] - 2 * flat[a : a + 512] @ flat.T
+        rows = np.arange(len(d))
+        d[rows, a + rows] = np.inf
+        nearest[a : a + 512] = d.argmin(axis=1)
+        distance[a : a + 512] = np.sqrt(np.maximum(d.min(axis=1), 0) / POINTS)
+    usual = float(np.median(distance))
+    for i in np.argsort(nearest):
+        j = int(nearest[i])
+        first, second = min(int(i), j), max(int(i), j)
+        if distance[i] < closer * usual and not found[seen[second].digest]:
+            text = f"its way is {distance[i] / usual:.2g} of the usual distance from that of {seen[first].digest[:12]}"
+            limit = closer * usual
+            found[seen[second].digest].append(Finding(text, "", float(limit / max(distance[i], 1e-3 * limit))))
+
+
+@check(
+    "copies",
+    1,
+    "an episode shares less than {shared:.0%} of its stretches of 12 samples, bit by bit, with one registered before "
+    "it, and its way is no closer to another than {closer:g} of what is usual in the group (given at least {enough:g} "
+    "others)",
+    judge=_judge,
+    shared=Parameter(0.3, "sensor noise makes equal stretches impossible by chance; a third of an episode is a copy"),
+    closer=Parameter(0.2, "natural repetitions of one task lie within a factor of two of one another"),
+    enough=Parameter(7, "a usual distance needs some distances"),
+)
+def copies(episode: Episode) -> Track | None:
+    """What is compared of each."""
+    return track(episode)
