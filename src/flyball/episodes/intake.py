@@ -50,6 +50,8 @@ class Intake:
     Attributes:
       notes: what is to be reported.
       blobs: digest -> file of a camera's pictures, see ``FramesWriter``.
+      named: set by a format whose log has the body's own names already (our recordings): no channel map applies.
+      whole: set by a format whose log says itself where episodes begin and end: none is cut.
     """
 
     folder: Path
@@ -58,6 +60,8 @@ class Intake:
     options: Mapping[str, str] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
     blobs: dict[str, Path] = field(default_factory=dict)
+    named: bool = False
+    whole: bool = False
     _columns: list[Column] = field(default_factory=list, repr=False)
     _files: int = 0
 

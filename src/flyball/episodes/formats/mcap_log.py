@@ -1,18 +1,12 @@
 """MCAP logs as episodes: our own recordings, and logs of ROS, Foxglove and others from anywhere.
 
-In: a file. Out: one ``Episode``; one file is one episode. The rules for logs that are not ours:
-
-- Metadata records become labels, numbers as numbers, and so does a file name like ``sweep_kp100`` (``kp``: 100) or
-  ``toss_012`` (``toss``: 12). The embodiment is the metadata's ``embodiment``, else the name of the folder
-  (``unknown`` for files that lie in the inbox itself).
-- The rest is as for every log of messages: see ``formats.messages``.
+In: a file. Out: one ``Episode``; one file is one episode. What a log that is not ours says of itself, its metadata
+records among it, is taken by the rules of ``formats.foreign``, its messages by those of ``formats.messages``.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +14,9 @@ from typing import Any, cast, get_args
 
 import numpy as np
 
-from flyball.base import Damaged, InputError
+from flyball.base import Damaged
 from flyball.episodes.episode import Episode, Origin
-from flyball.episodes.formats import OURS
+from flyball.episodes.formats import OURS, foreign
 from flyball.episodes.formats.mcap import Block, Channel, McapFile
 from flyball.episodes.formats.messages import Messages
 from flyball.episodes.intake import Intake
@@ -42,38 +36,33 @@ class McapLog:
         file = McapFile(path)
         messages = Messages(intake, str(path))
         for block in file.blocks():
-            for channel, rows in _by_channel(file, block):
+            for channel, rows in by_channel(file, block):
                 if messages.wanted(channel):
                     spans = zip(block.start[rows].tolist(), block.stop[rows].tolist(), strict=True)
                     data = block.data
                     bodies = [data[a:b] for a, b in spans]
                     messages.add(channel, block.log_ns[rows], block.publish_ns[rows], bodies)
         found = messages.finish()
-        labels = found.labels
-        if found.undecoded:
-            labels["undecoded"] = sorted(set(found.undecoded))
         ours = _our_record(file, path)
-        if ours is None and not (found.signals or found.events or found.frames):
-            raise InputError(
-                "holds no messages"
-                if not found.undecoded
-                else f"nothing that can be decoded ({'; '.join(labels['undecoded'])})",
-                where=str(path),
-            )
-        facts = ours if ours is not None else _foreign_facts(file, path, labels)
+        intake.named = intake.whole = ours is not None
+        if ours is None:
+            yield foreign.episode(found, path, {k: v for _, record in file.metadata for k, v in record.items()})
+            return
+        if found.undecoded:
+            found.labels["undecoded"] = sorted(set(found.undecoded))
         yield replace(
-            facts,
+            ours,
             signals=dict(sorted(found.signals.items())),
             frames=dict(sorted(found.frames.items())),
             events=tuple(found.events),
-            labels={**labels, **facts.labels},
+            labels={**found.labels, **ours.labels},
         )
 
 
 FORMAT = McapLog()
 
 
-def _by_channel(file: McapFile, block: Block) -> Iterator[tuple[Channel, Any]]:
+def by_channel(file: McapFile, block: Block) -> Iterator[tuple[Channel, Any]]:
     """The channels of a block, and which of its messages are theirs, in order."""
     if (block.channel == block.channel[0]).all():
         yield file.channels[int(block.channel[0])], slice(None)
@@ -112,25 +101,3 @@ def _our_record(file: McapFile, path: Path) -> Episode | None:
         )
     except (ValueError, KeyError, TypeError) as err:
         raise Damaged(f"the metadata record {OURS!r} does not describe an episode ({err})", where=str(path)) from err
-
-
-def _foreign_facts(file: McapFile, path: Path, decoded: dict[str, Any]) -> Episode:
-    labels: dict[str, Any] = {"file": path.stem}
-    for word in path.stem.split("_"):
-        if match := re.fullmatch(r"([A-Za-z]+)(\d+)", word):
-            labels[match[1]] = int(match[2])
-    if match := re.search(r"([A-Za-z]+)_(\d+)$", path.stem):
-        labels[match[1]] = int(match[2])
-    for _, record in file.metadata:
-        labels |= {key: _number(text) for key, text in record.items()}
-    folder = path.absolute().parent.name
-    embodiment = str(labels.get("embodiment") or ("unknown" if folder == "inbox" else folder))
-    return Episode(embodiment=embodiment, robot=str(labels.get("robot", "")), labels=labels)
-
-
-def _number(text: str) -> Any:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    return value if isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value)) else text

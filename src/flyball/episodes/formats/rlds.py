@@ -79,6 +79,7 @@ class Rlds:
 
     def read(self, path: Path, intake: Intake) -> Iterator[Episode]:
         """See ``LogFormat.read``; options ``rlds.hz``, ``rlds.embodiment``."""
+        intake.whole = True
         folder = path.is_dir()
         leaves = _features(_json(path, "features.json"), path) if folder else None
         count = 0

@@ -1,0 +1,153 @@
+"""Processes that read logs side by side. In: logs in order. Out: what reading each gave, in the same order.
+
+A process that dies (a library crashes on a hostile log, the system runs out of memory) takes only the log with it that
+killed it: what was in flight is read again, one by one until the culprit is found. Processes end with their parent,
+however it ends.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import connection, get_context, parent_process
+from typing import TYPE_CHECKING, Any
+
+from flyball.base.workspace import Workspace
+
+if TYPE_CHECKING:
+    from flyball.episodes.arrivals import Arrival
+    from flyball.episodes.ingest import Maps, Setting, Taken
+
+AHEAD = 4
+"""Logs per process that are handed out before the first of them is done."""
+
+
+@dataclass(frozen=True)
+class Died:
+    """Reading this log killed its process."""
+
+
+class Readers:
+    """Reading processes; 0 for none: logs are then read by the caller's.
+
+    Args:
+      workers: how many.
+      setting: how they read. A judge that cannot be pickled keeps everything in this process.
+    """
+
+    def __init__(self, workers: int, setting: Setting) -> None:
+        self.setting = setting
+        self.workers = workers if _can_travel(setting) else 0
+        self._pool: ProcessPoolExecutor | None = None
+
+    def in_order(
+        self, todo: list[Arrival], maps: Callable[[], Maps], workspace: Workspace, stop: Callable[[], bool] | None
+    ) -> Iterator[Taken | Died]:
+        """Read logs.
+
+        Args:
+          todo: which.
+          maps: the channel maps as they are at the moment.
+          workspace: of this process.
+          stop: asked before each log; after a yes no further log is begun.
+        """
+        if self.workers == 0:
+            from flyball.episodes.ingest import take
+
+            for a in todo:
+                if stop is not None and stop():
+                    return
+                yield take(workspace, self.setting, a, maps())
+            return
+        waiting = deque(todo)
+        flying: deque[tuple[Arrival, Future[Any]]] = deque()
+        while waiting or flying:
+            if stop is not None and stop():
+                waiting.clear()
+            while waiting and len(flying) < self.workers * AHEAD:
+                arrival = waiting.popleft()
+                flying.append((arrival, self._submit(arrival, maps())))
+            if not flying:
+                return
+            arrival, future = flying.popleft()
+            try:
+                result = future.result()
+            except BrokenProcessPool:
+                result = self._alone(arrival, maps())
+                broken = [a for a, f in flying if f.cancelled() or not f.done() or f.exception() is not None]
+                flying = deque((a, self._submit(a, maps()) if a in broken else f) for a, f in flying)
+            yield result
+
+    def close(self) -> None:
+        """End the processes; what they were reading is read another time."""
+        if self._pool is not None:
+            processes = list((getattr(self._pool, "_processes", None) or {}).values())
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            for p in processes:
+                p.terminate()
+            for p in processes:
+                p.join()
+            self._pool = None
+
+    def _submit(self, arrival: Arrival, maps: Maps) -> Future[Any]:
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(
+                self.workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(self.setting,)
+            )
+        try:
+            return self._pool.submit(_take, arrival, maps)
+        except BrokenProcessPool as err:
+            failed: Future[Any] = Future()
+            failed.set_exception(err)
+            return failed
+
+    def _alone(self, arrival: Arrival, maps: Maps) -> Taken | Died:
+        """Read the log while no other is read: if that kills the process, it is the one."""
+        self.close()
+        try:
+            return self._submit(arrival, maps).result()
+        except BrokenProcessPool:
+            self.close()
+            return Died()
+
+
+_at_work: tuple[Workspace, Setting] | None = None
+
+
+def _begin(setting: Setting) -> None:
+    """Set up a reading process."""
+    global _at_work
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    _at_work = (Workspace(setting.workspace, create=False), setting)
+
+
+def _end_with(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os._exit(1)
+
+
+def _take(arrival: Arrival, maps: Maps) -> Taken:
+    from flyball.episodes.ingest import take
+
+    assert _at_work is not None
+    workspace, setting = _at_work
+    return take(workspace, setting, arrival, maps)
+
+
+def _can_travel(setting: Setting) -> bool:
+    try:
+        pickle.dumps(setting)
+    except Exception:
+        return False
+    return True
