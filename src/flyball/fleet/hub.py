@@ -26,7 +26,15 @@ from pathlib import Path
 from typing import Any
 
 from flyball.base import FlyballError, InputError, NotPossible, digest_of
-from flyball.base.durable import Ledger, make_folder, move_durably, only_holder, read_json, write_json
+from flyball.base.durable import (
+    Ledger,
+    disk_errors,
+    make_folder,
+    move_durably,
+    only_holder,
+    read_json,
+    write_json,
+)
 from flyball.base.workspace import Workspace
 from flyball.fleet.lifeline import end_with_parent
 from flyball.fleet.orders import order_file, status_file
@@ -53,8 +61,9 @@ class Hub:
         self.workspace, self.clock_ns = workspace, clock_ns
         self.inbox = make_folder(workspace / "inbox")
         self.incoming = make_folder(workspace / "fleet" / "incoming")  # beside the inbox: ingest never sees a half log
-        for left in self.incoming.iterdir():
-            left.unlink()
+        with disk_errors(self.incoming):
+            for left in self.incoming.iterdir():
+                left.unlink()
         self._ledger = Ledger(workspace / "fleet" / "acknowledged.jsonl")
         self._known = {row["sha256"] for row in self._ledger.rows}
         self._lock = threading.Lock()
@@ -75,12 +84,13 @@ class Hub:
 
         Raises:
           InputError: fewer bytes came, or others than the digest says. Nothing is kept then.
+          NotPossible: the disk is full or fails.
         """
         temporary = self.incoming / f"{digest}.{next(self._count)}.part"
         try:
             hasher = hashlib.sha256()
             left = length
-            with open(temporary, "wb") as f:
+            with disk_errors(temporary), open(temporary, "wb") as f:
                 while left:
                     data = read(min(left, 1 << 20))
                     if not data:
@@ -100,7 +110,8 @@ class Hub:
                 self._known.add(digest)
             return True
         finally:
-            temporary.unlink(missing_ok=True)
+            with disk_errors(temporary):
+                temporary.unlink(missing_ok=True)
 
     def order(self, robot: str) -> dict[str, Any] | None:
         """The robot's order."""
