@@ -25,6 +25,7 @@ from flyball.base import FlyballError, InputError, Missing
 VERBS = {
     "demo": "close the loop on a virtual fleet, in front of you",
     "ingest": "turn logs into episodes",
+    "salvage": "save what is intact of a damaged MCAP file",
     "curate": "check episodes, and keep verdicts that can be taken back",
     "calibrate": "fit a scene's parameters to episodes",
     "episodes": "list episodes, or show one",

@@ -90,7 +90,7 @@ class McapFile:
       metadata: (record name, {key: value}) in file order.
       attachments: in file order; their content stays in the file until it is asked for.
       statistics: what the file says it holds, None when it does not.
-      unchecked: messages of the last ``blocks`` that no checksum of the file covers.
+      chunks, unchecked: chunks that the last ``blocks`` read; messages in it that no checksum covers.
 
     Raises:
       Missing: there is no such file.
@@ -109,7 +109,7 @@ class McapFile:
         self.attachments: list[Attachment] = []
         self.profile = self.library = ""
         self.statistics: Statistics | None = None
-        self.unchecked = 0
+        self.unchecked = self.chunks = 0
         self._data_crc = 0
         self._index = np.zeros(0, CHUNK_ENTRY)
         try:
@@ -129,7 +129,7 @@ class McapFile:
             reading.check_totals()
         except Broken as err:
             raise err.error(self.name, reading.count) from err
-        self.unchecked = reading.unchecked
+        self.unchecked, self.chunks = reading.unchecked, reading.chunks
 
     def messages(self) -> Iterator[tuple[Channel, int, int, memoryview]]:
         """Messages in file order: (channel, log time [ns], publish time [ns], payload)."""

@@ -489,3 +489,34 @@ def chunk_blocks(data: bytes, at: int, stop: int, take: Any) -> Iterator[Block]:
             begins, ends = begins[is_message], ends[is_message]
         if len(begins):
             yield message_block(data, begins, ends)
+
+
+def record(op: int, *parts: bytes) -> bytes:
+    """A record of these fields."""
+    return struct.pack("<BQ", op, sum(map(len, parts))) + b"".join(parts)
+
+
+def sized(data: bytes) -> bytes:
+    """Bytes behind their length, a 32-bit number."""
+    return struct.pack("<I", len(data)) + data
+
+
+def text(value: str) -> bytes:
+    """A text field."""
+    return sized(value.encode())
+
+
+def texts(values: Mapping[str, str]) -> bytes:
+    """A map of texts."""
+    return sized(b"".join(text(k) + text(v) for k, v in values.items()))
+
+
+def schema_record(n: int, schema: Schema) -> bytes:
+    """A schema record."""
+    return record(SCHEMA, struct.pack("<H", n), text(schema.name), text(schema.encoding), sized(schema.data))
+
+
+def channel_record(channel: Channel, schema_id: int) -> bytes:
+    """A channel record."""
+    ids = struct.pack("<HH", channel.id, schema_id)
+    return record(CHANNEL, ids, text(channel.topic), text(channel.message_encoding), texts(channel.metadata))
