@@ -24,6 +24,8 @@ formats = PluginTable(
         "mcap": "flyball.episodes.formats.mcap_log:FORMAT",
         "lerobot": "flyball.episodes.formats.lerobot:FORMAT",
         "rlds": "flyball.episodes.formats.rlds:FORMAT",
+        "ros1_bag": "flyball.episodes.formats.ros1_bag:FORMAT",
+        "ros2_bag": "flyball.episodes.formats.ros2_bag:FORMAT",
         "ulog": "flyball.episodes.formats.ulog:FORMAT",
     },
 )

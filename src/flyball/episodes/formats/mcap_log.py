@@ -17,7 +17,7 @@ import numpy as np
 from flyball.base import Damaged
 from flyball.episodes.episode import Episode, Origin
 from flyball.episodes.formats import OURS, foreign
-from flyball.episodes.formats.mcap import Block, Channel, McapFile
+from flyball.episodes.formats.mcap import MAGIC, Block, Channel, McapFile
 from flyball.episodes.formats.messages import Messages
 from flyball.episodes.intake import Intake
 
@@ -30,6 +30,12 @@ class McapLog:
     def claims(self, folder: Path) -> bool:
         """See ``LogFormat.claims``."""
         return False
+
+    def complete(self, path: Path) -> bool:
+        """Whether the file has its end, so that nobody writes to it any more; for ``episodes.watch``."""
+        with open(path, "rb") as f:
+            f.seek(max(0, path.stat().st_size - len(MAGIC)))
+            return f.read() == MAGIC
 
     def read(self, path: Path, intake: Intake) -> Iterator[Episode]:
         """See ``LogFormat.read``."""
