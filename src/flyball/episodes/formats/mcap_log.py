@@ -17,7 +17,8 @@ import numpy as np
 from flyball.base import Damaged
 from flyball.episodes.episode import Episode, Origin
 from flyball.episodes.formats import OURS, foreign
-from flyball.episodes.formats.mcap import MAGIC, Block, Channel, McapFile
+from flyball.episodes.formats.mcap import Block, Channel, McapFile
+from flyball.episodes.formats.mcap_records import MAGIC
 from flyball.episodes.formats.messages import Messages
 from flyball.episodes.intake import Intake
 
