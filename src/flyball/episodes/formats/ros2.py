@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flyball.base import Damaged, Unsupported
-from flyball.episodes.formats.payloads import MAX_DEPTH, MAX_ELEMENTS, MAX_FIELDS, Column, Path
+from flyball.episodes.formats.payloads import MAX_DEPTH, MAX_ELEMENTS, Column, Path, layout
+from flyball.episodes.formats.payloads.layout import Layout, Leaf
 
 _PRIMITIVES = {
     "bool": "u1", "byte": "u1", "char": "u1", "uint8": "u1", "int8": "i1", "int16": "i2", "uint16": "u2",
@@ -44,7 +44,6 @@ VECTORS: dict[str, tuple[tuple[int, ...], str]] = {
     "geometry_msgs/Accel": (tuple(range(6)), "m/s^2 m/s^2 m/s^2 rad/s^2 rad/s^2 rad/s^2"),
     "geometry_msgs/Wrench": (tuple(range(6)), "N N N N*m N*m N*m"),
 }
-_MAX_LAYOUTS = 1000
 
 Field = tuple[str, str, int | None]
 """(name, type, elements): None for a single value, 0 for a sequence, n for an array."""
@@ -130,31 +129,18 @@ def _field(line: str, owner: str, types: Types) -> Field | None:
     return name, kind, None if count is None else 0 if bounded or not count else int(count)
 
 
-@dataclass(frozen=True)
-class _Leaf:
-    path: Path
-    kind: str  # "string", or a numpy type without byte order
-    offset: int
-    shape: tuple[int, ...]
-    order: tuple[int, ...] = ()
-    unit: str = ""
-    is_bool: bool = False
+class _Message(Layout):
+    """The layout of one message."""
 
-
-class _Layout:
-    """Where everything lies in one message, found by walking it."""
-
-    def __init__(self, types: Types, root: str, data: bytes, ros: int) -> None:
-        self.root, self.types, self.data, self.ros = root, types, data, ros
-        self.byte_order, self.origin = "<", 0
+    def __init__(self, types: Types, root: str, ros: int, data: bytes) -> None:
+        super().__init__(data, root)
+        self.types, self.ros, self.byte_order, self.origin = types, ros, "<", 0
         if ros == 2:
             if len(data) < 4 or data[0] != 0 or data[1] not in (0, 1):
                 raise Unsupported("a payload is not plain CDR", where=root, allowed="CDR big or little endian")
             self.byte_order, self.origin = "<" if data[1] else ">", 4
-        self.leaves: list[_Leaf] = []
-        self.counts: list[int] = []
+            self.fixed.append((0, 4))
         self.at = self.origin
-        self.steps = 0
         self._struct(root, ())
         left = len(data) - self.at  # CDR may be padded at its end
         if left >= (8 if ros == 2 else 1):
@@ -167,56 +153,61 @@ class _Layout:
             begin = self.origin + -(-(self.at - self.origin) // size) * size
         self.at = begin + size * n
         if self.at > len(self.data):
-            raise Damaged("a payload is shorter than its definition says", where=self.root)
+            raise Damaged("a payload is shorter than its definition says", where=self.name)
         return begin
 
     def _count(self) -> int:
         begin = self._take(4)
-        self.counts.append(begin)
+        self.fixed.append((begin, begin + 4))
         return int.from_bytes(self.data[begin : begin + 4], "little" if self.byte_order == "<" else "big")
 
     def _struct(self, kind: str, path: Path) -> None:
-        if (doubles := _vector(self.types, kind)) is not None:
-            order, unit = VECTORS[kind]
-            self.leaves.append(_Leaf(path, "f8", self._take(8, doubles), (doubles,), order, unit))
+        if _vector(self.types, kind):
+            self._vectors(kind, path, None)
             return
         if not self.types[kind] and self.ros == 2 and self.at < len(self.data):
             self._take(1)  # rosidl gives an empty message one byte
         for name, of, elements in self.types[kind]:
             n = 1 if elements is None else elements or self._count()
             inner = (*path, name)
-            self.steps += 1
+            self.visit()
             if of in _PRIMITIVES:
-                dtype = _PRIMITIVES[of]
-                begin = self._take(int(dtype[1]), n) if n else self.at
+                code = _PRIMITIVES[of]
+                size = int(code[1])
+                begin = self._take(size, n) if n else self.at
                 shape = () if elements is None else (n,)
-                self.leaves.append(_Leaf(inner, dtype, begin, shape, is_bool=of == "bool"))
-                continue
-            if elements is not None and n and (doubles := _vector(self.types, of)) is not None:
-                order, unit = VECTORS[of]
-                self.leaves.append(_Leaf(inner, "f8", self._take(8, n * doubles), (n, doubles), order, unit))
-                continue
-            if n > max(MAX_ELEMENTS, elements or 0) or n > len(self.data):
+                dtype = "bool" if of == "bool" else np.dtype(code).name
+                numbers = "bytes" if dtype == "uint8" and shape else self.byte_order + code
+                self.leaves.append(Leaf(inner, numbers, dtype, begin, size * n, shape))
+            elif elements is not None and n and _vector(self.types, of):
+                self._vectors(of, inner, n)
+            elif n > max(MAX_ELEMENTS, elements or 0) or n > len(self.data):
                 raise Unsupported(f"{n} elements of {of} in one message", where=".".join(inner))
-            for i in range(n):
-                self.steps += 1
-                if self.steps > 4 * MAX_FIELDS:
-                    raise Unsupported(f"more than {MAX_FIELDS} fields in one message", where=self.root)
-                deeper = inner if elements is None else (*path, f"{name}[{i}]")
-                if of == "string":
-                    length = self._count()
-                    self.leaves.append(_Leaf(deeper, "string", self._take(1, length), (length,)))
-                elif of == "wstring":
-                    raise Unsupported("wide strings", where=".".join(inner))
-                else:
-                    self._struct(of, deeper)
+            else:
+                for i in range(n):
+                    self.visit()
+                    self._element(of, inner if elements is None else (*path, f"{name}[{i}]"))
+
+    def _element(self, of: str, path: Path) -> None:
+        if of == "string":
+            length = self._count()
+            self.leaves.append(Leaf(path, "ctext", "", self._take(1, length), length))
+        elif of == "wstring":
+            raise Unsupported("wide strings", where=".".join(path))
+        else:
+            self._struct(of, path)
+
+    def _vectors(self, kind: str, path: Path, n: int | None) -> None:
+        order, unit = VECTORS[kind]
+        shape = (len(order),) if n is None else (n, len(order))
+        size = len(order) * (n or 1)
+        begin = self._take(8, size)
+        self.leaves.append(Leaf(path, self.byte_order + "f8", "float64", begin, 8 * size, shape, order, unit))
 
 
-def _vector(types: Types, kind: str) -> int | None:
-    """How many float64 a type of ``VECTORS`` consists of; None for any other type."""
-    if kind in VECTORS and _doubles(types, kind) == len(VECTORS[kind][0]):
-        return len(VECTORS[kind][0])
-    return None
+def _vector(types: Types, kind: str) -> bool:
+    """Whether a type is one of ``VECTORS`` and what it is expected to be."""
+    return kind in VECTORS and _doubles(types, kind) == len(VECTORS[kind][0])
 
 
 def _doubles(types: Types, kind: str) -> int | None:
@@ -244,81 +235,11 @@ def decode(types: Types, root: str, payloads: Sequence[bytes], *, ros: int = 2) 
 
     Raises:
       Damaged: a payload does not fit the definition.
-      Unsupported: wide strings, other encodings than plain CDR, too many different layouts.
+      Unsupported: wide strings, other encodings than plain CDR, too many elements.
     """
-    n = len(payloads)
-    lengths = np.fromiter(map(len, payloads), np.int64, n)
-    groups: list[tuple[NDArray[np.int64], _Layout, NDArray[np.uint8]]] = []
-    for length in np.unique(lengths).tolist():
-        rest = np.flatnonzero(lengths == length)
-        picked = payloads if len(rest) == n else [payloads[i] for i in rest.tolist()]
-        matrix = np.frombuffer(b"".join(picked), np.uint8).reshape(len(rest), length)
-        while len(rest):
-            if len(groups) >= _MAX_LAYOUTS:
-                raise Unsupported(f"more than {_MAX_LAYOUTS} different layouts", where=root)
-            layout = _Layout(types, root, payloads[int(rest[0])], ros)
-            head = range(layout.origin)  # the byte order
-            fixed = np.array([*head, *(c + i for c in layout.counts for i in range(4))], np.int64)
-            same = (matrix[:, fixed] == matrix[0, fixed]).all(axis=1)
-            if same.all():
-                groups.append((rest, layout, matrix))
-                break
-            groups.append((rest[same], layout, matrix[same]))
-            rest, matrix = rest[~same], matrix[~same]
-    columns, varying = [], []
-    leaves = [{leaf.path: leaf for leaf in layout.leaves} for _, layout, _ in groups]
-    for path in dict.fromkeys(p for group in leaves for p in group):
-        of = [group.get(path) for group in leaves]
-        first = of[0]
-        if first is None or any(
-            leaf is None or leaf.kind != first.kind or (leaf.kind != "string" and leaf.shape != first.shape)
-            for leaf in of
-        ):
-            varying.append(".".join(path))
-            continue
-        parts = [_values(leaf, layout, matrix) for leaf, (_, layout, matrix) in zip(of, groups, strict=True) if leaf]
-        if first.kind == "string":
-            texts = [""] * n
-            for (rows, _, _), part in zip(groups, parts, strict=True):
-                for i, text in zip(rows.tolist(), part, strict=True):
-                    texts[i] = text
-            columns.append(Column(path, "", texts))
-        else:
-            values = np.empty((n, *first.shape), np.asarray(parts[0]).dtype)
-            for (rows, _, _), part in zip(groups, parts, strict=True):
-                values[rows] = part
-            columns.append(Column(path, first.unit, values))
-    return columns, varying
-
-
-def _values(leaf: _Leaf, layout: _Layout, matrix: NDArray[np.uint8]) -> NDArray | list[str]:
-    if leaf.kind == "string":
-        raw = matrix[:, leaf.offset : leaf.offset + leaf.shape[0]]
-        if len(raw) and (raw == raw[0]).all():
-            return [_text(raw[0])] * len(raw)
-        return [_text(row) for row in raw]
-    dtype = np.dtype(layout.byte_order + leaf.kind)
-    size = dtype.itemsize * int(np.prod(leaf.shape, dtype=int))
-    raw = np.ascontiguousarray(matrix[:, leaf.offset : leaf.offset + size])
-    values = raw.view(dtype).reshape(len(matrix), *leaf.shape) if size else np.empty((len(matrix), 0), dtype)
-    if leaf.is_bool:
-        return values != 0
-    return (values[..., list(leaf.order)] if leaf.order else values).astype(dtype.newbyteorder("="), copy=False)
+    return layout.decode(partial(_Message, types, root, ros), payloads)
 
 
 def row(types: Types, root: str, payload: bytes, *, ros: int = 2) -> dict[Path, Any]:
     """One message, see ``payloads.Decoder.row``."""
-    layout = _Layout(types, root, payload, ros)
-    matrix = np.frombuffer(payload, np.uint8)[None]
-    out: dict[Path, Any] = {}
-    for leaf in layout.leaves:
-        if leaf.kind == "u1" and leaf.shape and not leaf.is_bool:
-            out[leaf.path] = memoryview(payload)[leaf.offset : leaf.offset + leaf.shape[0]]
-        else:
-            value = _values(leaf, layout, matrix)[0]
-            out[leaf.path] = value if isinstance(value, str) or leaf.shape else value.item()
-    return out
-
-
-def _text(raw: NDArray[np.uint8]) -> str:
-    return raw.tobytes().split(b"\0")[0].decode(errors="replace")
+    return layout.row(_Message(types, root, ros, payload))

@@ -10,14 +10,16 @@ Format: flatbuffers.dev/internals, and reflection/reflection.fbs of google/flatb
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from flyball.base import Damaged, Unsupported
-from flyball.episodes.formats.payloads import MAX_FIELDS, Path
-from flyball.episodes.formats.payloads.rows import TIMES, VECTORS, Rows, deeper, limit, vector
+from flyball.base import Damaged
+from flyball.episodes.formats.payloads import Column, Path, layout
+from flyball.episodes.formats.payloads.layout import Layout, Leaf, deeper, lifted, limit
+from flyball.episodes.formats.payloads.rows import TIMES, VECTORS
 
 _BOOL, _STRING, _VECTOR, _OBJECT, _UNION, _ARRAY = 2, 13, 14, 15, 16, 17
 _NUMBERS = (
@@ -29,19 +31,14 @@ _SCALARS = {i + 1: dtype for i, (dtype, _) in enumerate(_NUMBERS)}
 _READ = {dtype: struct.Struct("<" + code).unpack_from for dtype, code in _NUMBERS}
 
 
-class _Buffer:
-    """Bounds-checked access to one buffer."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.visited = 0
+class _Buffer(Layout):
+    """Bounds-checked access to one buffer; what is read through it leads the walk."""
 
     def number(self, dtype: str, at: int) -> Any:
         if at < 0:
             raise struct.error("a negative offset")
-        self.visited += 1
-        if self.visited > 64 * MAX_FIELDS:
-            raise Unsupported("more than can be visited in one message")
+        self.visit()
+        self.fixed.append((at, at + int(np.dtype(dtype).itemsize)))
         return _READ[dtype](self.data, at)[0]
 
     def follow(self, at: int) -> int:
@@ -90,8 +87,8 @@ class _Object:
 
 def _schema(data: bytes) -> tuple[list[_Object], str]:
     """The objects of a binary schema, and the name of its root table."""
-    b = _Buffer(data)
-    b.visited = -(1 << 24)  # a schema is larger than a message
+    b = _Buffer(data, "schema")
+    b.visits_left = len(data)  # each byte of a sound schema is looked at about once
     if data[4:8] != b"BFBS":
         raise Damaged("no binary schema of FlatBuffers (.bfbs)")
 
@@ -131,119 +128,153 @@ def _schema(data: bytes) -> tuple[list[_Object], str]:
     return objects, b.text(b.field(b.follow(place), 4)) if place else ""
 
 
-class FlatbufferDecoder(Rows):
+class FlatbufferDecoder:
     """See ``payloads.Decoder``."""
 
     def __init__(self, name: str, data: bytes) -> None:
-        super().__init__()
+        where = f"definition of {name}"
         try:
-            self._objects, root = _schema(data)
-        except (struct.error, UnicodeDecodeError, KeyError) as err:
-            raise Damaged(f"cannot be read ({err})", where=f"definition of {name}") from err
-        named = {o.name: o for o in self._objects}
+            objects, root = _schema(data)
+        except (struct.error, UnicodeDecodeError) as err:
+            raise Damaged(f"cannot be read ({err})", where=where) from err
+        named = {o.name: o for o in objects}
         found = named.get(name) or named.get(root)
         if found is None or found.is_struct:
-            raise Damaged("it does not define the type it is for", where=f"definition of {name}")
-        for o in self._objects:
+            raise Damaged("it does not define the type it is for", where=where)
+        for o in objects:
             for f in o.fields:
-                kinds = (f.kind, f.element) if f.kind in (_VECTOR, _ARRAY) else (f.kind,)
-                if _OBJECT in kinds and not 0 <= f.index < len(self._objects):
-                    raise Damaged(f"{o.name}.{f.name} is of a type that is not defined", where=f"definition of {name}")
-        self._root, self.name = found, name or root
-        self.fields = tuple(f.name for f in found.fields)
+                if _OBJECT in (f.kind, f.element) and not 0 <= f.index < len(objects):
+                    raise Damaged(f"{o.name}.{f.name} is of a type that is not defined", where=where)
+        self.name, self.fields = name or root, tuple(f.name for f in found.fields)
+        self._parts = (objects, found)
+
+    def _walk(self, payload: bytes) -> Layout:
+        try:
+            return _Message(*self._parts, payload)
+        except (struct.error, UnicodeDecodeError) as err:
+            raise Damaged(f"a payload is no {self.name} ({err})") from err
+
+    def decode(self, payloads: Sequence[bytes]) -> tuple[list[Column], list[str]]:
+        """See ``payloads.Decoder.decode``."""
+        return layout.decode(self._walk, payloads)
 
     def row(self, payload: bytes) -> dict[Path, Any]:
         """See ``payloads.Decoder.row``."""
-        row: dict[Path, Any] = {}
-        b = _Buffer(payload)
-        try:
-            self._table(row, (), b, b.follow(0), self._root)
-        except (struct.error, UnicodeDecodeError) as err:
-            raise Damaged(f"a payload is no {self.name} ({err})") from err
-        return row
+        return layout.row(self._walk(payload))
 
-    def _table(self, row: dict[Path, Any], path: Path, b: _Buffer, at: int, of: _Object) -> None:
+
+class _Message(_Buffer):
+    """The layout of one message."""
+
+    def __init__(self, objects: list[_Object], root: _Object, data: bytes) -> None:
+        super().__init__(data, root.name)
+        self.objects = objects
+        self._table((), self.follow(0), root)
+
+    def _place(self, at: int, of: _Object, f: _Field) -> int:
+        """Where a field of the table or struct at a place lies; 0 when it is absent."""
+        return at + f.offset if of.is_struct else self.field(at, f.offset)
+
+    def _table(self, path: Path, at: int, of: _Object) -> None:
         for f in of.fields:
-            self._field(row, deeper(path, f.name), b, at + f.offset if of.is_struct else b.field(at, f.offset), f)
+            self._field(deeper(path, f.name), self._place(at, of, f), f)
 
-    def _field(self, row: dict[Path, Any], path: Path, b: _Buffer, at: int, f: _Field) -> None:
-        if (dtype := _SCALARS.get(f.kind)) is not None:
-            self.put(row, path, b.number(dtype, at) if at else f.default, dtype)
+    def _field(self, path: Path, at: int, f: _Field) -> None:
+        self.visit()
+        if f.kind in _SCALARS:
+            self.leaves.append(self._scalar(path, at, f))
         elif f.kind == _STRING:
-            self.put(row, path, b.text(at) if at else "", "")
+            self._text(path, at)
         elif f.kind == _OBJECT:
             if at:
-                self._object(row, path, b, at, self._objects[f.index])
+                of = self.objects[f.index]
+                self._object(path, at if of.is_struct else self.follow(at), of)
         elif f.kind in (_VECTOR, _ARRAY):
-            self._vector(row, path, b, at, f)
+            self._vector(path, at, f)
         else:
-            self.put(row, path, 0, "")
-            self.kinds[path] = None
+            self.skipped.append(path)
 
-    def _object(self, row: dict[Path, Any], path: Path, b: _Buffer, at: int, of: _Object) -> None:
-        place = at if of.is_struct else b.follow(at)
+    def _scalar(self, path: Path, at: int, f: _Field) -> Leaf:
+        dtype = _SCALARS[f.kind]
+        if not at:
+            return Leaf(path, "constant", dtype, value=f.default)
+        return self._run(path, dtype, at, 1, ())
+
+    def _run(self, path: Path, dtype: str, at: int, n: int, shape: tuple[int, ...]) -> Leaf:
+        """Numbers that lie side by side."""
+        kind = np.dtype("u1" if dtype == "bool" else dtype).newbyteorder("<")
+        if at < 0 or at + n * kind.itemsize > len(self.data):
+            raise struct.error(f"{n} numbers where the buffer ends")
+        return Leaf(path, "bytes" if dtype == "uint8" and shape else kind.str, dtype, at, n * kind.itemsize, shape)
+
+    def _text(self, path: Path, at: int) -> None:
+        n, begin = self.vector(at, 1) if at else (0, 0)
+        self.leaves.append(Leaf(path, "text", "", begin, n, (n,)))
+
+    def _object(self, path: Path, at: int, of: _Object) -> None:
         names = frozenset(f.name for f in of.fields)
         if names in TIMES:
             for name, said in zip(TIMES[names], ("sec", "nanosec"), strict=True):
                 f = next(f for f in of.fields if f.name == name)
-                where = place + f.offset if of.is_struct else b.field(place, f.offset)
-                value = b.number(_SCALARS.get(f.kind, "uint32"), where) if where else 0
-                self.put(row, (*path, said), value, "int64")
-        elif names in VECTORS and (lifted := vector(self._numbers(b, place, of))) is not None:
-            self.put(row, path, lifted[0], "float64", lifted[1])
+                if f.kind not in _SCALARS:
+                    raise Damaged(f"{of.name} is no time")
+                leaf = self._scalar((*path, said), self._place(at, of, f), f)
+                self.leaves.append(replace(leaf, dtype="int64"))
+        elif (elements := self._elements(at, of)) is not None:
+            self.leaves.append(lifted(elements, path, (len(elements),), VECTORS[names][1]))
         else:
-            self._table(row, path, b, place, of)
+            self._table(path, at, of)
 
-    def _numbers(self, b: _Buffer, at: int, of: _Object, depth: int = 0) -> dict[str, Any]:
-        """The floating point numbers of a small table, by field name."""
-        out: dict[str, Any] = {}
-        for f in of.fields if len(of.fields) <= 4 else ():
-            where = at + f.offset if of.is_struct else b.field(at, f.offset)
-            if f.kind in (11, 12):
-                out[f.name] = b.number(_SCALARS[f.kind], where) if where else f.default
-            elif f.kind == _OBJECT and where and depth < 2:
-                inner = self._objects[f.index]
-                out[f.name] = self._numbers(b, where if inner.is_struct else b.follow(where), inner, depth + 1)
+    def _elements(self, at: int, of: _Object) -> list[Leaf] | None:
+        """The elements of a table or struct that is a vector; None for any other."""
+        known = VECTORS.get(frozenset(f.name for f in of.fields))
+        return None if known is None else self._at(known[0], at, of)
+
+    def _at(self, paths: Sequence[Path], at: int, of: _Object) -> list[Leaf] | None:
+        out = []
+        for path in paths:
+            f = next((f for f in of.fields if f.name == path[0]), None)
+            if f is None or len(of.fields) > 4:
+                return None
+            place = self._place(at, of, f) if at else 0
+            if len(path) == 1 and f.kind in (11, 12):
+                out.append(self._scalar(path, place, f))
+            elif len(path) == 2 and f.kind == _OBJECT:
+                inner = self.objects[f.index]
+                found = self._at([path[1:]], place if inner.is_struct or not place else self.follow(place), inner)
+                if found is None:
+                    return None
+                out += found
+            else:
+                return None
         return out
 
-    def _vector(self, row: dict[Path, Any], path: Path, b: _Buffer, at: int, f: _Field) -> None:
-        of = self._objects[f.index] if f.element == _OBJECT else None
+    def _vector(self, path: Path, at: int, f: _Field) -> None:
+        of = self.objects[f.index] if f.element == _OBJECT else None
         dtype = _SCALARS.get(f.element)
-        size = np.dtype(dtype).itemsize if dtype else of.size if of is not None and of.is_struct else 4
-        if f.kind == _ARRAY:
-            n, begin = f.length, at
-            if at and at + n * size > len(b.data):
-                raise struct.error(f"an array of {n} elements")
-        else:
-            n, begin = b.vector(at, size) if at else (0, 0)
-        if dtype == "uint8":
-            self.put(row, path, memoryview(b.data)[begin : begin + n], "")
-        elif dtype is not None:
-            values = np.frombuffer(b.data, np.dtype(dtype).newbyteorder("<"), n, begin)
-            self.put(row, path, values != 0 if dtype == "bool" else values, dtype)
-        elif f.element == _STRING:
-            limit(n, path)
-            for i in range(n):
-                self.put(row, deeper(path[:-1], path[-1], i), b.text(begin + 4 * i), "")
-        elif of is not None:
-            self._objects_in(row, path, b, begin, n, size, of)
-        else:
-            self.put(row, path, 0, "")
-            self.kinds[path] = None
-
-    def _objects_in(
-        self, row: dict[Path, Any], path: Path, b: _Buffer, at: int, n: int, size: int, of: _Object
-    ) -> None:
-        names = frozenset(f.name for f in of.fields)
-        places = range(at, at + n * size, size or 1) if n else range(0)
-        if names in VECTORS and n:
-            lifted = [vector(self._numbers(b, p if of.is_struct else b.follow(p), of)) for p in places]
-            if all(v is not None for v in lifted):
-                self.put(row, path, [v[0] for v in lifted if v is not None], "float64", VECTORS[names][1])
+        size = np.dtype(dtype).itemsize if dtype else max(1, of.size) if of is not None and of.is_struct else 4
+        n, begin = (f.length, at) if f.kind == _ARRAY else self.vector(at, size) if at else (0, 0)
+        if dtype is not None:
+            self.leaves.append(self._run(path, dtype, begin, n, (n,)))
+            return
+        if f.element == _UNION or (of is None and f.element != _STRING):
+            self.skipped.append(path)
+            return
+        places = range(begin, begin + n * size, size)
+        if of is not None and frozenset(x.name for x in of.fields) in VECTORS and n:
+            found = [self._elements(p if of.is_struct else self.follow(p), of) for p in places]
+            parts = [leaf for elements in found if elements is not None for leaf in elements]
+            if all(elements is not None for elements in found):
+                unit = VECTORS[frozenset(x.name for x in of.fields)][1]
+                self.leaves.append(lifted(parts, path, (n, len(parts) // n), unit))
                 return
         limit(n, path)
         for i, p in enumerate(places):
-            self._object(row, deeper(path[:-1], path[-1], i), b, p, of)
+            inner = deeper(path[:-1], path[-1], i)
+            if of is None:
+                self._text(inner, p)
+            else:
+                self._object(inner, p if of.is_struct else self.follow(p), of)
 
 
 def flatbuffer(name: str, data: bytes) -> FlatbufferDecoder:

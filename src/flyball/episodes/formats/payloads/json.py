@@ -15,7 +15,8 @@ from typing import Any
 
 from flyball.base import Damaged
 from flyball.episodes.formats.payloads import MAX_DEPTH, Path
-from flyball.episodes.formats.payloads.rows import TIMES, Rows, deeper, limit, vector
+from flyball.episodes.formats.payloads.layout import deeper, limit
+from flyball.episodes.formats.payloads.rows import TIMES, Rows, vector
 
 _EXACT = 1 << 53
 

@@ -1,4 +1,4 @@
-"""Messages read one by one, put into columns: what protobuf, JSON and FlatBuffers have in common.
+"""Messages read one by one, put into columns: for JSON, and what is a vector or a time in any encoding.
 
 In: per message the value of each field, by path. Out: what ``payloads.Decoder.decode`` returns. Nested fields that make
 a point, a pose, a twist, ... become one vector, as they do in ROS messages; times become ``sec`` and ``nanosec``.
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from flyball.base import Unsupported
-from flyball.episodes.formats.payloads import MAX_DEPTH, MAX_ELEMENTS, MAX_FIELDS, Column, Path
+from flyball.episodes.formats.payloads import MAX_FIELDS, Column, Path
 
 _XYZ, _WXYZ = ("x", "y", "z"), ("w", "x", "y", "z")
 _POSE_UNIT = "m m m 1 1 1 1"
@@ -67,23 +67,6 @@ class Rows:
         row[path] = value
         if len(row) > MAX_FIELDS or len(self.kinds) > 4 * MAX_FIELDS:
             raise Unsupported(f"more than {MAX_FIELDS} fields in one message", where=self.name)
-
-
-def deeper(path: Path, name: str, i: int | str | None = None) -> Path:
-    """The path of a field within, or of its element.
-
-    Raises:
-      Unsupported: too deep.
-    """
-    if len(path) >= MAX_DEPTH:
-        raise Unsupported(f"messages within messages, more than {MAX_DEPTH} deep", where=path[0])
-    return (*path, name if i is None else f"{name}[{i}]")
-
-
-def limit(n: int, path: Path) -> None:
-    """Raises Unsupported for more messages in an array than are decoded."""
-    if n > MAX_ELEMENTS:
-        raise Unsupported(f"{n} elements in one message", where=".".join(path))
 
 
 def vector(value: Mapping[str, Any]) -> tuple[list[float], str] | None:
