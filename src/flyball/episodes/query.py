@@ -358,7 +358,7 @@ class _Session:
         import pyarrow as pa
 
         tables = [t for t in TABLES if re.search(rf"\b{t}\b", text, re.IGNORECASE)]
-        self._known = _Known(catalogue)
+        self._text, self._known = text, _Known(catalogue)
         self._columns: dict[str, _Column] = {}
         if tables or any(not n.lower().startswith(("labels.", "verdict.")) for n in self._names(text)):
             catalogue.reindex(progress=progress)
@@ -421,6 +421,8 @@ class _Session:
         unknown = re.search(r'"([^"]+)" (?:not found|does not exist)|name (\S+) does not exist', message)
         if unknown is None:
             return ""
+        if unknown[1] and f'"{unknown[1]}"' in self._text:
+            return f"text in single quotes: '{unknown[1]}'"
         names = [*COLUMNS, "episodes", *TABLES, *self._known.all()]
         tried = [n for n in self.unknown if n.split(".")[0] == unknown[1]] or [unknown[1] or unknown[2]]
         close = difflib.get_close_matches(tried[0], names, 3, 0.5)

@@ -2,18 +2,21 @@
 
 In: an episode and where its pictures lie. Out: a recording in a file, or in a viewer that is opened. Signals become
 scalars, one curve per element; pictures go as they are encoded; events become a text log. The timeline ``episode``
-counts seconds since the episode's start.
+counts seconds since the episode's start. Rerun's own viewer reports anonymous usage to its makers unless it is told not
+to: ``rerun analytics disable``.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from flyball.base import InputError, NotPossible
+from flyball.base import FlyballError, InputError, NotPossible
 from flyball.episodes import codec
 from flyball.episodes.episode import Episode, Frames
 from flyball.episodes.frames import decoded
@@ -42,33 +45,41 @@ def show(episode: Episode, blob: Callable[[str], Path], *, name: str, save: Path
         import rerun as rr
     except ImportError as err:
         raise NotPossible(f"Rerun is not installed ({err})", where="--rerun", run_next=INSTALL) from err
+    if save is None and sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
+        raise NotPossible("there is no display here", where="--rerun", run_next="--rerun --save FILE.rrd")
     recording = rr.RecordingStream("flyball", recording_id=name)
     try:
         if save is not None:
             recording.save(save)
         else:
             recording.spawn()
-    except Exception as err:  # the library declares no types: a file that cannot be made, no display, no viewer
+        _write(rr, recording, episode, blob)
+        recording.flush()
+        recording.disconnect()
+    except FlyballError:
+        raise
+    except Exception as err:  # the library declares no types: a file that cannot be made, a viewer that does not start
         if save is not None:
             raise InputError(f"cannot be written ({err})", where=str(save)) from err
-        raise NotPossible(f"no viewer could be started ({err})", run_next="--rerun --save FILE.rrd") from err
+        raise NotPossible(f"the viewer cannot be reached ({err})", run_next="--rerun --save FILE.rrd") from err
+
+
+def _write(rr: Any, recording: Any, episode: Episode, blob: Callable[[str], Path]) -> None:
     begin, _ = codec.span_ns(episode)
     facts = {k: str(getattr(episode, k)) for k in ("robot", "embodiment", "task", "origin", "outcome", "group")}
     recording.log("facts", rr.TextDocument("\n".join(f"{k}: {v}" for k, v in facts.items() if v)), static=True)
     _signals(rr, recording, episode, begin)
-    for name_, frames in sorted(episode.frames.items()):
-        _pictures(rr, recording, frames, blob(frames.blob), f"cameras/{name_}", begin)
+    for name, frames in sorted(episode.frames.items()):
+        _pictures(rr, recording, frames, blob(frames.blob), f"cameras/{name}", begin)
     for e in episode.events:
         recording.set_time(TIMELINE, duration=(e.t_ns - begin) * 1e-9)
         recording.log("events", rr.TextLog(f"{e.name} {e.text}".strip()))
-    recording.flush()
-    recording.disconnect()
 
 
 def _signals(rr: Any, recording: Any, episode: Episode, begin: int) -> None:
     for name, s in sorted(episode.signals.items()):
         path = f"signals/{name}"
-        flat = np.asarray(s.values).reshape(len(s.t_ns), -1)
+        flat = np.asarray(s.values).reshape(len(s.t_ns), s.spec.size)
         labels = [f"{name}[{','.join(map(str, i))}]" for i in np.ndindex(*s.spec.shape)] if s.spec.shape else [name]
         recording.log(path, rr.SeriesLines(names=labels), static=True)
         for at in range(0, len(flat), _PIECE):

@@ -227,7 +227,7 @@ def _elements(episode: Episode, signal: str, place: str) -> tuple[str, NDArray[n
 
 def _samples(recorded: Timed, begin_ns: int, elements: NDArray[np.int64] | None = None) -> tuple[Array, Array]:
     """Times since the episode's start [s], (n,), and values (n, elements)."""
-    values = np.asarray(recorded.values).reshape(len(recorded.t_ns), -1)
+    values = np.asarray(recorded.values).reshape(len(recorded.t_ns), recorded.spec.size)
     values = values.astype(np.float64) if elements is None else values[:, elements].astype(np.float64)
     return np.multiply(np.asarray(recorded.t_ns) - begin_ns, 1e-9, dtype=np.float64), values
 

@@ -96,50 +96,55 @@ def elements(shape: tuple[int, ...] | list[int]) -> list[str]:
 
 
 def _statistics(t_ns: NDArray[np.int64], values: NDArray[Any]) -> NDArray[np.float64]:
-    n, whole = len(values), math.prod(values.shape[1:]) > MOST_ELEMENTS
-    flat = values.reshape(-1, 1) if whole else values.reshape(n, -1)
-    size = flat.shape[1]
-    low, high = np.full(size, np.inf), np.full(size, -np.inf)
-    first, last = np.full(size, np.nan), np.full(size, np.nan)
-    good, total, squares = np.zeros(size, np.int64), np.zeros(size), np.zeros(size)
-    rows = max(1, _PIECE // max(size, 1))
+    n, size = len(values), math.prod(values.shape[1:])
+    whole = size > MOST_ELEMENTS
+    flat = values.reshape(-1, 1) if whole else values.reshape(n, size)
+    out = np.full((flat.shape[1], len(STATISTICS)), np.nan)
+    rows = max(1, _PIECE // max(flat.shape[1], 1))
     with np.errstate(over="ignore", invalid="ignore"):
-        for at in range(0, len(flat), rows):
-            x = flat[at : at + rows].astype(np.float64)
-            sound = np.isfinite(x)
-            there = sound.any(axis=0)
-            count = sound.sum(axis=0)
-            new = there & np.isnan(first)
-            first[new] = x[sound.argmax(axis=0), np.arange(size)][new]
-            last[there] = x[len(x) - 1 - sound[::-1].argmax(axis=0), np.arange(size)][there]
-            if count.min(initial=len(x)) != len(x):
-                low = np.minimum(low, np.where(sound, x, np.inf).min(axis=0))
-                high = np.maximum(high, np.where(sound, x, -np.inf).max(axis=0))
-                x = np.where(sound, x, 0.0)
-            else:
-                low, high = np.minimum(low, x.min(axis=0)), np.maximum(high, x.max(axis=0))
-            # Mean and squared deviations of this piece, joined to those before (Chan, Golub, LeVeque 1979).
-            some = np.maximum(count, 1)
-            mean = x.sum(axis=0) / some
-            off = np.where(good > 0, mean - total / np.maximum(good, 1), 0.0)
-            squares += (np.where(sound, x - mean, 0.0) ** 2).sum(axis=0)
-            squares += off**2 * good * count / np.maximum(good + count, 1)
-            total, good = total + x.sum(axis=0), good + count
-        seen = good > 0
-        some = np.maximum(good, 1)
-        out = np.column_stack(
-            [
-                np.full(size, n),
-                (len(flat) - good),
-                np.where(seen, low, np.nan),
-                np.where(seen, high, np.nan),
-                np.where(seen, total / some, np.nan),
-                np.where(seen, np.sqrt(squares / some), np.nan),
-                np.full(size, np.nan) if whole else first,
-                np.full(size, np.nan) if whole else last,
-                np.full(size, _rate(t_ns)),
-            ]
-        )
+        pieces = [_piece(flat[at : at + rows]) for at in range(0, len(flat), rows)]
+        if pieces:
+            out[:, 1:-1] = _joined(pieces)
+    out[:, 0], out[:, -1] = n, _rate(t_ns)
+    out[:, 1] = len(flat) - out[:, 1] if pieces else 0
+    if whole:
+        out[:, 6:8] = np.nan
+    return out
+
+
+def _piece(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Of some samples (k, elements): number of finite ones, min, max, mean, std, first, last, (elements, 7)."""
+    x = np.ascontiguousarray(values.T, dtype=np.float64)
+    k = x.shape[1]
+    low, high = x.min(axis=1), x.max(axis=1)
+    if np.isfinite(low).all() and np.isfinite(high).all():  # what is not finite would show in one of them
+        mean = x.mean(axis=1)
+        off = x - mean[:, None]
+        std = np.sqrt(np.einsum("ek,ek->e", off, off) / k)
+        return np.stack([np.full(len(x), float(k)), low, high, mean, std, x[:, 0], x[:, -1]], axis=1)
+    out = np.full((len(x), 7), np.nan)
+    for e, row in enumerate(x):
+        good = row[np.isfinite(row)]
+        out[e, 0] = len(good)
+        if len(good):
+            out[e, 1:] = good.min(), good.max(), good.mean(), good.std(), good[0], good[-1]
+    return out
+
+
+def _joined(pieces: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Pieces of one signal, in order, as one piece (Chan, Golub, LeVeque 1979)."""
+    out = pieces[0]
+    for more in pieces[1:]:
+        some = np.where((out[:, 0] == 0)[:, None], more, out)
+        a, b = out[:, 0], more[:, 0]
+        both, share = (a > 0) & (b > 0), b / np.maximum(a + b, 1)
+        off = more[:, 3] - out[:, 3]
+        mean = out[:, 3] + off * share
+        std = np.sqrt(out[:, 4] ** 2 * (1 - share) + more[:, 4] ** 2 * share + off**2 * share * (1 - share))
+        merged = [np.fmin(out[:, 1], more[:, 1]), np.fmax(out[:, 2], more[:, 2]), mean, std, out[:, 5], more[:, 6]]
+        some[:, 1:] = np.where(both[:, None], np.stack(merged, axis=1), some[:, 1:])
+        some[:, 0] = a + b
+        out = some
     return out
 
 

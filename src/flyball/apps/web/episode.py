@@ -44,11 +44,11 @@ svg .mark-text{fill:var(--truth);font-size:11px}
 .gone{fill:var(--s7)}
 .plot{margin:0 0 18px}.plot .key{margin:2px 0 0;padding-left:62px}
 .plot .swatch{margin-left:6px}.plot .key span.item{margin-right:8px}
-.strip{display:flex;gap:6px;overflow-x:auto;padding:6px 0 10px}
+.strip{display:flex;flex-wrap:wrap;gap:8px;padding:6px 0 10px}
 .strip figure{flex:none;overflow:visible;font-size:12px;color:var(--soft)}
 .strip img{display:block;height:120px;width:auto;border-radius:4px;image-rendering:auto;background:var(--grid)}
 h3{margin:14px 0 0;font-size:14px;font-weight:600}h3 small{font-weight:400;color:var(--soft)}
-code{font-size:12.5px}td.wrap{white-space:normal;min-width:220px}
+code{font-size:12.5px}td.wrap{white-space:normal;min-width:220px;overflow-wrap:anywhere}
 """
     + "".join(f".l{i}{{fill:none;stroke:var(--s{i});stroke-width:1.4;stroke-linejoin:round}}" for i in range(PER_PLOT))
     + "".join(f".swatch.b{i}{{background:var(--s{i});height:4px}}" for i in range(PER_PLOT))
@@ -98,6 +98,7 @@ def thumbnails(frames: Frames, blob: Path, most: int, height: int, room: int) ->
         if small.dtype != np.uint8:
             depth = np.where(np.isfinite(small), small, 0).astype(np.float64)
             small = (255 * depth / (depth.max() or 1.0)).astype(np.uint8)
+        small = np.repeat(small, 3, axis=2) if small.shape[2] == 1 else small
         ((data, _),) = encode_frames([small], "jpeg", qmin="4", qmax="6")
         made.append((i, data))
     while sum(len(d) for _, d in made) > room:
@@ -190,15 +191,15 @@ def _signals(episode: Episode, begin: int, span: float) -> str:
     missing = len(lines) - len(shown)
     note = f" {missing} further signals are not drawn: there are too many for one page." if missing else ""
     return (
-        "<section><h2>Signals</h2><p class=says>Seconds since the episode began; dashed marks are events, dashed lines "
-        f"across are limits where they are near.{note}</p>{plots}</section>"
+        "<section><h2>Signals</h2><p class=says>Seconds since the episode began. Dashed: events, and across "
+        f"limits that are near. Red at the foot: NaN or infinite.{note}</p>{plots}</section>"
     )
 
 
 def _signal(episode: Episode, name: str, begin: int, span: float, columns: int) -> str:
     s = episode.signals[name]
     t = np.multiply(np.asarray(s.t_ns) - begin, 1e-9, dtype=np.float64)
-    flat = np.asarray(s.values).reshape(len(t), -1)
+    flat = np.asarray(s.values).reshape(len(t), s.spec.size)
     units = s.spec.unit.split()
     labels = [f"[{','.join(map(str, i))}]" for i in np.ndindex(*s.spec.shape)] if s.spec.shape else [""]
     size = min(s.spec.size, 4 * PER_PLOT)
