@@ -19,6 +19,7 @@ from flyball.episodes.episode import Episode, Origin
 from flyball.episodes.formats import OURS, foreign
 from flyball.episodes.formats.mcap import Block, Channel, McapFile
 from flyball.episodes.formats.mcap_records import MAGIC
+from flyball.episodes.formats.mcap_salvage import SalvagedMcap
 from flyball.episodes.formats.messages import Messages
 from flyball.episodes.intake import Intake
 
@@ -40,7 +41,7 @@ class McapLog:
 
     def read(self, path: Path, intake: Intake) -> Iterator[Episode]:
         """See ``LogFormat.read``."""
-        file = McapFile(path)
+        file = SalvagedMcap(path) if intake.salvage else McapFile(path)
         messages = Messages(intake, str(path))
         for block in file.blocks():
             for channel, rows in by_channel(file, block):
@@ -50,6 +51,14 @@ class McapLog:
                     bodies = [data[a:b] for a, b in spans]
                     messages.add(channel, block.log_ns[rows], block.publish_ns[rows], bodies)
         found = messages.finish()
+        if isinstance(file, SalvagedMcap) and not file.report.sound:
+            intake.note("salvaged", f"{path.name}: {file.report.line()}")
+            found.labels["salvaged"] = {
+                "complaint": file.report.complaint.removeprefix(f"{path} "),
+                "recovered": dict(file.report.recovered),
+                "discarded": dict(file.report.discarded),
+                "withheld": file.report.withheld,
+            }
         ours = _our_record(file, path)
         intake.named = intake.whole = ours is not None
         if ours is None:
@@ -69,7 +78,7 @@ class McapLog:
 FORMAT = McapLog()
 
 
-def by_channel(file: McapFile, block: Block) -> Iterator[tuple[Channel, Any]]:
+def by_channel(file: McapFile | SalvagedMcap, block: Block) -> Iterator[tuple[Channel, Any]]:
     """The channels of a block, and which of its messages are theirs, in order."""
     if (block.channel == block.channel[0]).all():
         yield file.channels[int(block.channel[0])], slice(None)
@@ -81,7 +90,7 @@ def by_channel(file: McapFile, block: Block) -> Iterator[tuple[Channel, Any]]:
         yield file.channels[int(block.channel[rows[0]])], rows
 
 
-def _our_record(file: McapFile, path: Path) -> Episode | None:
+def _our_record(file: McapFile | SalvagedMcap, path: Path) -> Episode | None:
     facts: dict[str, Any] = {}
     for name, record in file.metadata:
         if name == OURS:
