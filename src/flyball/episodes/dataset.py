@@ -12,11 +12,17 @@ from flyball.base import Damaged, InputError, digest_of
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the catalogue said of an episode when a dataset was made; see ``EpisodeRow``."""
+    """What the catalogue said of an episode when a dataset was made; see ``EpisodeRow``.
+
+    Attributes:
+      outcome, group, verdict: of its row.
+      checks: name of a check -> its verdict.
+    """
 
     outcome: str = "unknown"
     group: str = ""
     verdict: str = ""
+    checks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

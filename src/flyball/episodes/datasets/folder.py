@@ -36,6 +36,7 @@ ENCODINGS = {
 }
 TOLERANCE_S = 1e-3
 """A picture or row that is this near to i/fps is at i/fps."""
+_SCALING = "AREA"
 _MAX_JSON = 256 << 20
 _NUMBER = re.compile(r"bool|u?int(8|16|32|64)|float(16|32|64)")
 
@@ -213,6 +214,50 @@ class LeRobotFolder:
                     yield from held
                     held, begun = [], True
                     yield bytes(p), key, t
+
+    def pictures(
+        self, span: Span, *, height: int | None = None, width: int | None = None
+    ) -> Iterator[NDArray[np.uint8]]:
+        """The decoded pictures of an episode, in order of time, (height, width, 3).
+
+        Raises:
+          Damaged: not a sound video.
+        """
+        av = _av()
+        with _video(av, span.path), av.open(str(span.path)) as container:
+            stream = container.streams.video[0]
+            base, half = float(stream.time_base), 0.5 / self.fps
+            container.seek(max(0, int((span.begin_s - half) / base)), stream=stream, backward=True)
+            for frame in container.decode(stream):
+                t = frame.pts * base
+                if t >= span.end_s - half:
+                    break
+                if t >= span.begin_s - half:
+                    yield frame.to_ndarray(width=width, height=height, format="rgb24", interpolation=_SCALING)
+
+    def images(
+        self, encoded: list[bytes | None], *, height: int | None = None, width: int | None = None
+    ) -> Iterator[NDArray[np.uint8]]:
+        """The decoded pictures of rows that hold one each, (height, width, 3).
+
+        Raises:
+          Damaged: one is missing, or no sound PNG or JPEG.
+        """
+        av = _av()
+        with _video(av, self.path):
+            for data in encoded:
+                if not data:
+                    raise Damaged("a row without a picture", where=str(self.path))
+                context = av.codec.CodecContext.create("mjpeg" if data[:2] == b"\xff\xd8" else "png", "r")
+                frame = [*context.decode(av.Packet(data)), *context.decode(None)][0]
+                yield frame.to_ndarray(width=width, height=height, format="rgb24", interpolation=_SCALING)
+
+    def in_order(self, path: Path) -> bool:
+        """Whether a video's pictures are stored in the order in which they are shown (no B-frames)."""
+        av = _av()
+        with _video(av, path), av.open(str(path)) as container:
+            times = [p.pts for p in container.demux(container.streams.video[0]) if p.pts is not None]
+            return times == sorted(times)
 
     def video_facts(self, path: Path) -> tuple[str, int, int]:
         """(encoding as in ``Frames``, height, width) of a video.

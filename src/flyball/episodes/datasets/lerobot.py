@@ -44,7 +44,7 @@ DEFAULTS = {"timestamp": "float32", "frame_index": "int64", "episode_index": "in
 DEFAULTS |= {"task_index": "int64"}
 TEXT: tuple[str, ...] = (
     "episode_digest", "outcome", "group", "verdict", "origin", "robot", "task_name", "log_digest", "release", "scene",
-    "labels",
+    "labels", "checks",
 )  # fmt: skip
 """Columns of text that we add to an episode's row; ``seed`` and ``start_ns`` are integers."""
 
@@ -318,7 +318,7 @@ class _Writer:
         e = episode
         text = (
             digest, e.outcome, e.group, judgement.verdict, e.origin, e.robot, e.task, e.log_digest, e.release, e.scene,
-            labels_json(e),
+            labels_json(e), json.dumps(dict(judgement.checks), sort_keys=True),
         )  # fmt: skip
         return {**dict(zip(TEXT, text, strict=True)), "seed": int(episode.seed), "start_ns": int(begin_ns)}
 

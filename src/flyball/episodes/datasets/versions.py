@@ -19,6 +19,7 @@ from flyball.base import InputError, Missing
 from flyball.episodes.catalogue import Catalogue, EpisodeRow
 from flyball.episodes.dataset import Dataset, Judgement
 from flyball.episodes.datasets.stored import Header, read_header
+from flyball.episodes.query import select
 
 PRODUCER = "flyball.episodes.datasets@1"
 REJECTED = "rejected"
@@ -131,7 +132,7 @@ class Datasets:
 
         Args:
           name: of the dataset.
-          where: see ``Catalogue.query``.
+          where: see ``episodes.query.select``.
           with_rejected: also those whose verdict is ``rejected``.
 
         Raises:
@@ -141,12 +142,12 @@ class Datasets:
         if not with_rejected:
             kept = f"verdict <> '{REJECTED}'"
             condition = f"({condition}) AND {kept}" if condition else kept
-        rows = self.catalogue.query(condition)
+        rows = select(self.catalogue, condition)
         if not rows:
             raise InputError(
                 f"no episode meets {condition!r}", where=f"dataset {name}", run_next="flyball episodes --where ..."
             )
-        return self.save(name, _of_rows(rows, query=condition, made={"verb": "build"}))
+        return self.save(name, self._of_rows(rows, query=condition, made={"verb": "build"}))
 
     def rebuild(self, name: str) -> Version:
         """Ask the query of a name's newest version again.
@@ -162,7 +163,9 @@ class Datasets:
     def collect(self, name: str, episodes: Iterable[str], *, made: Mapping[str, Any]) -> Version:
         """These episodes, with what is thought of them now."""
         rows = [self.catalogue.row(digest) for digest in dict.fromkeys(episodes)]
-        return self.save(name, _of_rows(rows, query="", made=made))
+        if not rows:
+            raise InputError("no episode", where=f"dataset {name}")
+        return self.save(name, self._of_rows(rows, query="", made=made))
 
     def merge(self, name: str, references: Sequence[str]) -> Version:
         """Everything that is in any of some datasets; what the first says of an episode counts.
@@ -245,6 +248,13 @@ class Datasets:
         splits = {part: tuple(digests) for part, digests in parts.items()}
         return self.save(name, replace(dataset, parents=(version.digest,), made=made, splits=splits))
 
+    def _of_rows(self, rows: Sequence[EpisodeRow], *, query: str, made: Mapping[str, Any]) -> Dataset:
+        checks: dict[str, dict[str, str]] = {}
+        for v in self.catalogue.verdicts() if len(rows) > 1 else self.catalogue.verdicts(rows[0].digest):
+            checks.setdefault(v.digest, {})[v.check] = v.verdict
+        judged = tuple(Judgement(r.outcome, r.grp, r.verdict, checks.get(r.digest, {})) for r in rows)
+        return Dataset(tuple(r.digest for r in rows), query=query, made=made, judged=judged)
+
 
 KEYS: dict[str, Callable[[EpisodeRow], str]] = {
     "episode": lambda row: row.digest,
@@ -295,11 +305,6 @@ def check_compatible(headers: Mapping[str, Header], *, where: str) -> None:
                         where=where,
                         allowed=f"one {what}",
                     )
-
-
-def _of_rows(rows: Sequence[EpisodeRow], *, query: str, made: Mapping[str, Any]) -> Dataset:
-    judged = tuple(Judgement(r.outcome, r.grp, r.verdict) for r in rows)
-    return Dataset(tuple(r.digest for r in rows), query=query, made=made, judged=judged)
 
 
 def shares(text: str) -> dict[str, float]:

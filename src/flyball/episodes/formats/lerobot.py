@@ -20,6 +20,7 @@ from flyball.base import Damaged, InputError, SignalSpec, Timed
 from flyball.episodes.datasets.folder import INFO, TOLERANCE_S, Entry, LeRobotFolder
 from flyball.episodes.datasets.layout import IMAGES, RESERVED
 from flyball.episodes.episode import Episode, Event, Frames, Origin, Outcome
+from flyball.episodes.frames import encode_frames
 from flyball.episodes.intake import Column, FramesWriter, Intake
 
 _TEXTS = {"group": "group", "robot": "robot", "task_name": "task", "release": "release", "scene": "scene"}
@@ -163,21 +164,22 @@ class _Reading:
         return self.start_ns + np.round(seconds * 1e9).astype(np.int64)
 
     def _video(self, key: str) -> Frames:
-        """A camera's packets."""
+        """A camera's packets, as they are; encoded anew only where they are stored out of order."""
         span, fps = self.entry.videos[key], self.folder.fps
         encoding, height, width = self.folder.video_facts(span.path)
+        packets = self.folder.packets(span)
+        if not self.folder.in_order(span.path):
+            self.intake.note("skipped", f"{span.path}: stored out of order (B-frames); encoded anew as h264")
+            encoding, rate = "h264", max(1, round(fps))
+            anew = encode_frames(self.folder.pictures(span), encoding, key_every=2, rate=rate)
+            packets = ((data, is_key, k / fps) for k, (data, is_key) in enumerate(anew))
         writer = self.intake.frames(_camera(key), encoding, height, width)
-        last, moved, count = -1.0, 0, 0
-        for data, is_key, t in self.folder.packets(span):
-            if t <= last:
-                raise Damaged("its pictures are stored out of order (B-frames)", where=str(span.path))
-            last = t
+        moved, count = 0, 0
+        for data, is_key, t in packets:
             step = round(t * fps)
-            if abs(t - step / fps) > TOLERANCE_S:
-                moved += 1
-                writer.append(self.start_ns + round(t * 1e9), data, key=is_key)
-            else:
-                writer.append(self.start_ns + round(step / fps * 1e9), data, key=is_key)
+            late = abs(t - step / fps) > TOLERANCE_S
+            moved += late
+            writer.append(self.start_ns + round((t if late else step / fps) * 1e9), data, key=is_key)
             count += 1
         if moved:
             self.intake.note("clock", f"{self.where}: {moved} pictures of {key} are not at i/fps")
