@@ -21,6 +21,7 @@ from flyball.episodes.formats.mcap import Block, Channel, McapFile
 from flyball.episodes.formats.mcap_records import MAGIC
 from flyball.episodes.formats.mcap_salvage import SalvagedMcap
 from flyball.episodes.formats.messages import Messages
+from flyball.episodes.formats.payloads.packed import packed
 from flyball.episodes.intake import Intake
 
 
@@ -46,20 +47,24 @@ class McapLog:
         for block in file.blocks():
             for channel, rows in by_channel(file, block):
                 if messages.wanted(channel):
-                    spans = zip(block.start[rows].tolist(), block.stop[rows].tolist(), strict=True)
-                    data = block.data
-                    bodies = [data[a:b] for a, b in spans]
+                    bodies = packed(block.data, block.start[rows], block.stop[rows])
                     messages.add(channel, block.log_ns[rows], block.publish_ns[rows], bodies)
         found = messages.finish()
         if isinstance(file, SalvagedMcap) and not file.report.sound:
             intake.note("salvaged", f"{path.name}: {file.report.line()}")
             found.labels["salvaged"] = {
-                "complaint": file.report.complaint.removeprefix(f"{path} "),
+                "complaint": file.report.complaint.removeprefix(f"{path} ").partition("; ")[0],
                 "recovered": dict(file.report.recovered),
                 "discarded": dict(file.report.discarded),
                 "withheld": file.report.withheld,
             }
-        ours = _our_record(file, path)
+        try:
+            ours = _our_record(file, path)
+        except Damaged as err:
+            if not intake.salvage:
+                raise
+            intake.note("salvaged", f"{path.name}: {err.what}; read as a log that is not ours")
+            ours = None
         intake.named = intake.whole = ours is not None
         if ours is None:
             yield foreign.episode(found, path, {k: v for _, record in file.metadata for k, v in record.items()})

@@ -34,6 +34,7 @@ from flyball.episodes.formats import OURS
 from flyball.episodes.formats.clocks import Clock, Times, rate_hz, stamp_ns
 from flyball.episodes.formats.mcap import Channel
 from flyball.episodes.formats.payloads import MAX_ELEMENTS, Column, Decoder, Path, decoder
+from flyball.episodes.formats.payloads.packed import joined, sizes
 from flyball.episodes.formats.pictures import PICTURES, Pictures
 from flyball.episodes.formats.ros2 import VECTORS
 from flyball.episodes.intake import Column as Growing
@@ -176,8 +177,9 @@ class _Topic:
         self._left_out = 0
 
     def add(self, log_ns: NDArray[np.int64], publish_ns: NDArray[Any], payloads: Sequence[bytes]) -> None:
-        size = sum(map(len, payloads))
-        if size > LARGE and max(map(len, payloads)) > LARGE and OURS not in self.channel.metadata:
+        bytes_ = sizes(payloads)
+        size = int(bytes_.sum())
+        if size > LARGE and bytes_.max() > LARGE and OURS not in self.channel.metadata:
             raise Unsupported(f"messages larger than {LARGE >> 10} KiB")
         self._pending.append((log_ns, publish_ns, payloads))
         self.waiting += size + 64 * len(payloads)
@@ -191,7 +193,7 @@ class _Topic:
         logs, publishes, bodies = zip(*self._pending, strict=True)
         self._pending, self.waiting = [], 0
         log_ns, publish_ns = np.concatenate(logs), np.concatenate(publishes)
-        payloads = [p for body in bodies for p in body] if len(bodies) > 1 else bodies[0]
+        payloads = joined(bodies)
         try:
             self._take(log_ns, publish_ns, payloads)
         except Damaged:
@@ -353,10 +355,10 @@ class _Text:
     def add(self, texts: list[str]) -> None:
         last = self.said[-1] if self.said else None
         same = texts.count(texts[0]) == len(texts)
-        if same and texts[0] == last and not self.every:
-            rows: list[int] = []
-        elif self.every:
+        if self.every:
             rows = list(range(len(texts)))
+        elif same:
+            rows = [0] if texts[0] != last else []
         else:
             rows = [i for i, text in enumerate(texts) if text != (texts[i - 1] if i else last)]
         self.changes = self.changes or not same or (last is not None and texts[0] != last)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from flyball.base import Unsupported
 from flyball.episodes.formats.payloads import MAX_DEPTH, MAX_ELEMENTS, MAX_FIELDS, Column, Path
+from flyball.episodes.formats.payloads.packed import Packed, sizes
 
 _VISITS = 64 * MAX_FIELDS
 
@@ -114,12 +115,15 @@ def limit(n: int, path: Path) -> None:
 def decode(walk: Callable[[bytes], Layout], payloads: Sequence[bytes]) -> tuple[list[Column], list[str]]:
     """All messages, see ``payloads.Decoder.decode``."""
     n = len(payloads)
-    lengths = np.fromiter(map(len, payloads), np.int64, n)
+    lengths = sizes(payloads)
     groups: list[tuple[NDArray[np.int64], Layout, NDArray[np.uint8]]] = []
     for length in np.unique(lengths).tolist():
         rest = np.flatnonzero(lengths == length)
-        picked = payloads if len(rest) == n else [payloads[i] for i in rest.tolist()]
-        matrix = np.frombuffer(b"".join(picked), np.uint8).reshape(len(rest), length)
+        if isinstance(payloads, Packed):
+            matrix = payloads.matrix
+        else:
+            picked = payloads if len(rest) == n else [payloads[i] for i in rest.tolist()]
+            matrix = np.frombuffer(b"".join(picked), np.uint8).reshape(len(rest), length)
         while len(rest):
             layout = walk(payloads[int(rest[0])])
             same = layout.alike(matrix)
