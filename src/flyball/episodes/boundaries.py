@@ -188,7 +188,7 @@ def _silences(episode: Episode, gap: int, begin: int, end: int) -> list[tuple[in
         silent = own if silent is None else list(_common(silent, own, gap))
         if not silent:
             break
-    return [(a, b) for a, b in silent or [] if a > begin and b < end]
+    return silent or []
 
 
 def _gaps(t_ns: NDArray[np.int64], gap: int, begin: int, end: int) -> Iterator[tuple[int, int]]:

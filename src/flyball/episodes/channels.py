@@ -152,6 +152,11 @@ class Resolution:
     missing: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
+    @property
+    def effect(self) -> object:
+        """Equal for two that make the same of a log, whether an entry was in the file already or is inferred."""
+        return self.logs, self.embodiment, self.episodes, frozenset(self.used), self.remarks
+
 
 # ---- inference
 
@@ -278,6 +283,8 @@ def _candidates(
     names = _column_names(spec.name, log, spec.size)
     joints = [j.name for j in body.joints]
     ours, theirs = _tokens(target.name, target.unit), _tokens(spec.name, spec.unit)
+    if joints and set(joints) <= set(names):
+        theirs.add("joint")
     alike = _alike(ours, theirs)
     if names and target.size == 1 and spec.size > 1:  # one column of many, e.g. the gripper among the joints
         for column in names:

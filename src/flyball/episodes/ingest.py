@@ -37,6 +37,7 @@ from flyball.robots import Embodiment
 
 PRODUCER = "flyball.episodes.ingest@2"
 BATCH_FILES, BATCH_BYTES = 64, 64 << 20  # what becomes visible in one transaction: syncing is what costs
+GROUP_FILES, GROUP_BYTES = 16, 4 << 20  # logs that are read together, so that folders are synced once for them
 SMALL = 16 << 20  # bytes of an encoded episode that are made in memory; a larger one goes through a file
 BUSY = 48 << 20, 128  # bytes, or logs, from which on starting processes pays
 _CHANGED = "changed while it was read; it is taken the next time"
@@ -248,12 +249,17 @@ class Taken:
     notes: tuple[Note, ...] = ()
 
 
-def take(workspace: Workspace, setting: Setting, arrival: Arrival, maps: Maps) -> Taken:
-    """Read one log and make its episodes' bytes, and its own, durable.
+def take(workspace: Workspace, setting: Setting, group: Iterable[Arrival], maps: Maps) -> list[Taken]:
+    """Read logs and make their episodes' bytes, and their own, durable together.
 
     Raises:
       NotPossible: the disk is full or fails.
     """
+    with workspace.store.scratch() as folder, workspace.store.batch():
+        return [_take(workspace, setting, a, maps, folder / str(i)) for i, a in enumerate(group)]
+
+
+def _take(workspace: Workspace, setting: Setting, arrival: Arrival, maps: Maps, folder: Path) -> Taken:
     path = arrival.path
     if arrival.objection:
         return Taken(arrival, "bad", reason=arrival.objection)
@@ -263,8 +269,8 @@ def take(workspace: Workspace, setting: Setting, arrival: Arrival, maps: Maps) -
         found = content(path)
         if not setting.again and (known := episodes_of(Catalogue(workspace.store), found.digest)) is not None:
             return Taken(arrival, "known", found, known=tuple(known))
-        with workspace.store.scratch() as folder, workspace.store.batch():
-            return _read(workspace, setting, arrival, found, maps, folder)
+        folder.mkdir()
+        return _read(workspace, setting, arrival, found, maps, folder)
     except FileNotFoundError:
         if not os.path.lexists(path):
             return Taken(arrival, "gone")  # another process was faster
@@ -478,7 +484,8 @@ class _Register:
     ) -> None:
         batch: list[tuple[int, Taken]] = []
         told = 0
-        for i, result in enumerate(readers.in_order(todo, self.current, self.workspace, stop)):
+        groups = grouped(todo, max(1, min(GROUP_FILES, BATCH_FILES, len(todo) // (4 * max(1, readers.workers)))))
+        for i, result in enumerate(readers.in_order(groups, self.current, self.workspace, stop)):
             taken = self._as_if_alone(todo[i], result)
             if taken.status == "bad":
                 self._put_aside(i, taken)
@@ -528,9 +535,10 @@ class _Register:
                 now = channels.resolve(log, self.maps.maps, self.bodies)
             except MapConflict as err:
                 return Taken(arrival, "held", result.content, str(err))
-            if now != how:
-                return self._as_if_alone(arrival, take(self.workspace, self.setting, arrival, self.current()))
-            learnt.append(how)
+            if now.effect != how.effect:
+                (again,) = take(self.workspace, self.setting, [arrival], self.current())
+                return self._as_if_alone(arrival, again)
+            learnt.append(now)
         for how in learnt:
             self.maps.learn(how)
         return result
@@ -690,6 +698,24 @@ def _options(workspace: Workspace) -> dict[str, str]:
         where = str(workspace.path / "flyball.toml")
         raise InputError("[ingest.options] is not a table", where=where, allowed='lines like "csv.time" = "t"')
     return {str(k): str(v) for k, v in found.items()}
+
+
+def grouped(todo: list[Arrival], most: int) -> list[list[Arrival]]:
+    """Neighbours that are small enough to be made durable together."""
+    groups: list[list[Arrival]] = []
+    held = 0
+    for a in todo:
+        try:
+            size = a.path.stat().st_size if a.path.is_file() else GROUP_BYTES
+        except OSError:
+            size = 0
+        if groups and len(groups[-1]) < most and held + size <= GROUP_BYTES:
+            groups[-1].append(a)
+            held += size
+        else:
+            groups.append([a])
+            held = size
+    return groups
 
 
 def _busy(todo: list[Arrival]) -> bool:

@@ -48,42 +48,45 @@ class Readers:
         self._pool: ProcessPoolExecutor | None = None
 
     def in_order(
-        self, todo: list[Arrival], maps: Callable[[], Maps], workspace: Workspace, stop: Callable[[], bool] | None
+        self,
+        groups: list[list[Arrival]],
+        maps: Callable[[], Maps],
+        workspace: Workspace,
+        stop: Callable[[], bool] | None,
     ) -> Iterator[Taken | Died]:
-        """Read logs.
+        """Read logs; one result for each.
 
         Args:
-          todo: which.
+          groups: which; a process reads one group at a time.
           maps: the channel maps as they are at the moment.
           workspace: of this process.
-          stop: asked before each log; after a yes no further log is begun.
+          stop: asked before each group; after a yes no further group is begun.
         """
         if self.workers == 0:
             from flyball.episodes.ingest import take
 
-            for a in todo:
+            for group in groups:
                 if stop is not None and stop():
                     return
-                yield take(workspace, self.setting, a, maps())
+                yield from take(workspace, self.setting, group, maps())
             return
-        waiting = deque(todo)
-        flying: deque[tuple[Arrival, Future[Any]]] = deque()
-        while waiting or flying:
+        waiting = deque(groups)
+        flying: deque[tuple[list[Arrival], Future[Any]]] = deque()
+        while True:
             if stop is not None and stop():
                 waiting.clear()
             while waiting and len(flying) < self.workers * AHEAD:
-                arrival = waiting.popleft()
-                flying.append((arrival, self._submit(arrival, maps())))
+                group = waiting.popleft()
+                flying.append((group, self._submit(group, maps())))
             if not flying:
                 return
-            arrival, future = flying.popleft()
+            group, future = flying.popleft()
             try:
-                result = future.result()
+                yield from future.result()
             except BrokenProcessPool:
-                result = self._alone(arrival, maps())
-                broken = [a for a, f in flying if f.cancelled() or not f.done() or f.exception() is not None]
-                flying = deque((a, self._submit(a, maps()) if a in broken else f) for a, f in flying)
-            yield result
+                for arrival in group:
+                    yield self._alone(arrival, maps())
+                flying = deque((g, self._submit(g, maps()) if _failed(f) else f) for g, f in flying)
 
     def close(self) -> None:
         """End the processes; what they were reading is read another time."""
@@ -96,13 +99,13 @@ class Readers:
                 p.join()
             self._pool = None
 
-    def _submit(self, arrival: Arrival, maps: Maps) -> Future[Any]:
+    def _submit(self, group: list[Arrival], maps: Maps) -> Future[Any]:
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
                 self.workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(self.setting,)
             )
         try:
-            return self._pool.submit(_take, arrival, maps)
+            return self._pool.submit(_take, group, maps)
         except BrokenProcessPool as err:
             failed: Future[Any] = Future()
             failed.set_exception(err)
@@ -112,7 +115,8 @@ class Readers:
         """Read the log while no other is read: if that kills the process, it is the one."""
         self.close()
         try:
-            return self._submit(arrival, maps).result()
+            (taken,) = self._submit([arrival], maps).result()
+            return taken
         except BrokenProcessPool:
             self.close()
             return Died()
@@ -137,12 +141,17 @@ def _end_with(sentinel: int) -> None:
     os._exit(1)
 
 
-def _take(arrival: Arrival, maps: Maps) -> Taken:
+def _failed(future: Future[Any]) -> bool:
+    """Whether a group is to be read again: what was done before the process died is kept."""
+    return not future.done() or future.cancelled() or isinstance(future.exception(), BrokenProcessPool)
+
+
+def _take(group: list[Arrival], maps: Maps) -> list[Taken]:
     from flyball.episodes.ingest import take
 
     assert _at_work is not None
     workspace, setting = _at_work
-    return take(workspace, setting, arrival, maps)
+    return take(workspace, setting, group, maps)
 
 
 def _can_travel(setting: Setting) -> bool:

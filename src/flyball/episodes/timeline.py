@@ -98,8 +98,9 @@ def _reference(
     streams: Mapping[str, Timed | Frames], kept: Mapping[str, tuple[int, int]], shifts: Mapping[str, float]
 ) -> tuple[int, int] | None:
     """Begin and end of the group of streams, less than a day apart, that has most samples."""
+    moved = {n: round(shifts.get(n, 0.0) * 1e9) for n in kept}
     spans = sorted(
-        (int(streams[n].t_ns[a]) + round(shifts.get(n, 0.0) * 1e9), int(streams[n].t_ns[b - 1]), b - a)
+        (int(streams[n].t_ns[a]) + moved[n], int(streams[n].t_ns[b - 1]) + moved[n], b - a)
         for n, (a, b) in kept.items()
     )
     groups: list[tuple[int, int, int]] = []
@@ -108,7 +109,7 @@ def _reference(
             groups[-1] = (groups[-1][0], max(groups[-1][1], end), groups[-1][2] + n)
         else:
             groups.append((begin, end, n))
-    best = max(groups, key=lambda g: g[2], default=None)
+    best = max(groups, key=lambda g: (g[2], g[0]), default=None)  # a clock that was never set is behind
     return best[:2] if best else None
 
 
