@@ -121,3 +121,60 @@ def test_judging_anew_changes_the_row_and_keeps_the_reason(catalogue):
         catalogue.set_outcome(digest, "perfect", reason="")
     with pytest.raises(Missing):
         catalogue.set_outcome("0" * 64, "failure", reason="")
+
+
+def test_verdicts_of_checks_are_rows_of_which_the_newest_holds(catalogue):
+    a, b = (r.digest for r in catalogue.query("seed in (1, 2)"))
+    assert catalogue.add_verdict(a, "blur", "drop", "dark", "1", inputs=["f" * 64])
+    assert catalogue.add_verdict(a, "time", "keep", "even", "1")
+    assert not catalogue.add_verdict(a, "blur", "drop", "dark", "1", inputs=["f" * 64])  # said already
+    assert catalogue.add_verdict(a, "blur", "keep", "dark by night", "2")
+    assert catalogue.add_verdict(b, "blur", "drop", "dark", "2")
+    assert [(v.check, v.verdict, v.version) for v in catalogue.verdicts(a)] == [
+        ("time", "keep", "1"),
+        ("blur", "keep", "2"),
+    ]
+    assert catalogue.add_verdict(a, "blur", "", "nobody knows", "2")  # taken back, not deleted
+    assert [(v.digest, v.check) for v in catalogue.verdicts()] == [(a, "time"), (b, "blur")]
+    ever = catalogue.verdicts(a, current=False)
+    assert [v.verdict for v in ever] == ["drop", "keep", "keep", ""]
+    assert (ever[0].inputs, ever[0].reason, ever[0].at_ns) == (("f" * 64,), "dark", 42)
+    with pytest.raises(Missing):
+        catalogue.add_verdict("0" * 64, "blur", "drop", "", "1")
+    with pytest.raises(InputError, match="name of its check"):
+        catalogue.add_verdict(a, "", "drop", "", "1")
+
+
+def test_verdicts_join_a_transaction_and_vanish_with_it(catalogue):
+    digest = catalogue.query("seed = 1")[0].digest
+    with pytest.raises(RuntimeError), catalogue.store.transaction():
+        catalogue.add_verdict(digest, "blur", "drop", "dark", "1")
+        raise RuntimeError
+    assert catalogue.verdicts() == []
+
+
+def test_the_beginning_of_a_digest_is_enough(catalogue):
+    for i in range(11):  # of 17, two begin alike
+        catalogue.add(Episode("arm", seed=i), producer="tests@1")
+    digests = [r.digest for r in catalogue.query()]
+    assert catalogue.resolve(digests[3]) == catalogue.resolve(digests[3][:8]) == digests[3]
+    catalogue.store.put("log", b"x", producer="tests@1")  # no episode
+    log = next(a.digest for a in catalogue.store.find("log"))
+    for prefix in ("", "zz", log):
+        with pytest.raises(Missing):
+            catalogue.resolve(prefix)
+    twin = next(d for d in digests if sum(x[0] == d[0] for x in digests) > 1)
+    with pytest.raises(InputError, match=f"ambiguous.*{twin[:16]}"):
+        catalogue.resolve(twin[0])
+
+
+def test_a_workspace_from_before_summaries_opens(tmp_path):
+    c = Catalogue(Store(tmp_path))
+    q = Timed(SignalSpec("q"), np.arange(3), np.ones(3))
+    c.add(Episode("arm", signals={"q": q}), producer="tests@1")
+    with c.store.transaction() as db:
+        for table in ("summaries", "layouts", "verdicts"):
+            db.execute(f"DROP TABLE {table}")
+    again = Catalogue(Store(tmp_path))
+    assert len(again.unsummarised()) == 1 and again.verdicts() == [] and again.reindex() == ()
+    assert again.unsummarised() == [] and len(again.query()) == 1

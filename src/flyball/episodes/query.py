@@ -424,7 +424,7 @@ class _Session:
         if unknown[1] and f'"{unknown[1]}"' in self._text:
             return f"text in single quotes: '{unknown[1]}'"
         names = [*COLUMNS, "episodes", *TABLES, *self._known.all()]
-        tried = [n for n in self.unknown if n.split(".")[0] == unknown[1]] or [unknown[1] or unknown[2]]
+        tried = [n for n in self.unknown if re.split(r"[.\[]", n)[0] == unknown[1]] or [unknown[1] or unknown[2]]
         close = difflib.get_close_matches(tried[0], names, 3, 0.5)
         return f"did you mean {' or '.join(close)}?" if close else f"{', '.join(COLUMNS)}, and more"
 
@@ -579,9 +579,13 @@ def _installed() -> bool:
 
 def _plain(catalogue: Catalogue, where: str, order: str) -> list[EpisodeRow]:
     """The same from SQLite, over the catalogue's own columns and labels."""
+    more = f"{INSTALL}, for columns of signals, events, cameras and verdicts"
+    for m in _TOKEN.finditer(f"{where}\n{order}"):
+        # SQLite would take an unknown name in double quotes for a text.
+        name = m[2] if m[2] is not None else m[3] or ""
+        if name and name not in COLUMNS and not re.fullmatch(r"labels\.\w+", m[3] or ""):
+            raise NotPossible(f"{name} cannot be asked for without DuckDB", where="episodes", run_next=more)
     try:
         return catalogue.query(where, order=order.strip() or "rowid")
     except InputError as err:
-        raise InputError(
-            err.what, where=err.where, allowed=err.allowed, run_next=f"{INSTALL}, for columns of signals, events, ..."
-        ) from err
+        raise InputError(err.what, where=err.where, allowed=err.allowed, run_next=more) from err

@@ -45,7 +45,8 @@ QUIET = 0.2
 """By shape, a window that moves less than this share of the given one counts as moving so much: noise has no shape."""
 
 _BLOCK = 1 << 16  # coarse points that are compared at once: fits the caches
-_FINE = 256  # points of a window that is measured on recorded samples
+_FINE = 256  # points of a window that is measured on recorded samples, at most
+_SHIFTS = 4  # places between two of them that are tried
 _SCHEMA = """
 CREATE TABLE resampled (
   key TEXT NOT NULL, digest TEXT NOT NULL, begin_ns INTEGER NOT NULL, first INTEGER NOT NULL, n INTEGER NOT NULL,
@@ -395,7 +396,8 @@ def resample(t_s: Array, values: Array, rate: float) -> Array:
     counts = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(sound, axis=0)])
     count = counts[edges[1:]] - counts[edges[:-1]]
     mean = (sums[edges[1:]] - sums[edges[:-1]]) / np.maximum(count, 1)
-    return np.where(count > 1, mean, out)
+    # A bin with one sample is interpolated to its middle, unless that lies beyond the record.
+    return np.where((count > 1) | ((count == 1) & np.isnan(out)), mean, out)
 
 
 # ---- comparing
@@ -521,12 +523,12 @@ def _refined(catalogue: Catalogue, query: _Query, match: Match) -> Match:
     span = match.end_s - match.start_s
     inside = int(((query.t_s >= query.start_s) & (query.t_s <= query.end_s)).sum())
     n = min(max(inside, 2 * FEWEST), _FINE)
-    step = span / (n - 1)
-    around = math.ceil(1.5 / query.rate / step)
-    t: Array = match.start_s + step * np.arange(-around, n + around, dtype=np.float64)
-    windows = np.lib.stride_tricks.sliding_window_view(_at(t, t_s, values) * query.weight, n, axis=0)
-    windows = np.moveaxis(windows, 2, 1)  # (shifts, n, elements)
-    inside_t = (t[: len(windows)] >= t_s[0] - 0.5 * step) & (t[n - 1 :] <= t_s[-1] + 0.5 * step)
+    step = span / (n - 1) / _SHIFTS
+    around, width = math.ceil(1.5 / query.rate / step), (n - 1) * _SHIFTS + 1
+    t: Array = match.start_s + step * np.arange(-around, width + around, dtype=np.float64)
+    windows = np.lib.stride_tricks.sliding_window_view(_at(t, t_s, values) * query.weight, width, axis=0)
+    windows = np.moveaxis(windows[:, :, ::_SHIFTS], 2, 1)  # (shifts, n, elements)
+    inside_t = (t[: len(windows)] >= t_s[0] - step) & (t[width - 1 :] <= t_s[-1] + step)
     a, b = query.prepared(query.sampled(n)), query.prepared(windows)
     if query.by == "shape":
         own = math.sqrt(float((a**2).sum()))
