@@ -91,7 +91,7 @@ class JsonDecoder(Rows):
             elif leaves and all(isinstance(v, bool) for v in leaves):
                 self.put(row, path, values, "bool")
             else:
-                self.put(row, path, values, "float64")
+                self.put(row, path, _numbers(values), "float64")
                 if any(_is_int(v) and abs(v) > _EXACT for v in leaves):
                     self.kinds[path] = None
             return
@@ -135,6 +135,11 @@ def _leaves(values: list[Any], depth: int = 0) -> list[Any] | None:
         else:
             return None
     return out
+
+
+def _numbers(values: list[Any]) -> list[Any]:
+    """NaN for null, in lists within lists."""
+    return [_numbers(v) if isinstance(v, list) else math.nan if v is None else v for v in values]
 
 
 def _is_int(value: Any) -> bool:

@@ -58,7 +58,9 @@ def ros2idl(name: str, data: bytes) -> RosDecoder:
     from rosbags.interfaces import Nodetype
 
     found: dict[str, Any] = {}
-    for section in re.split(r"^={20,}\s*$", _text(name, data), flags=re.MULTILINE):
+    text = re.sub(r"^[ \t]*#.*$", "", _text(name, data), flags=re.MULTILINE)  # what a preprocessor is told
+    enums = set(re.findall(r"\benum\s+(\w+)", text))
+    for section in re.split(r"^={20,}\s*$", text, flags=re.MULTILINE):
         found |= get_types_from_idl(re.sub(r"\A\s*IDL: *\S+", "", section))
 
     def field(member: str, described: Any, elements: int | None = None) -> ros2.Field:
@@ -67,7 +69,8 @@ def ros2idl(name: str, data: bytes) -> RosDecoder:
             kind = "uint8" if args[0] == "octet" else args[0]
             return member, kind, elements
         if node == Nodetype.NAME:
-            return member, ros2.plain(args), elements
+            is_enum = args not in found and args.rpartition("/")[2] in enums
+            return member, "uint32" if is_enum else ros2.plain(args), elements
         if elements is not None:
             raise Unsupported("arrays of arrays", where=f"definition of {name}")
         inner, count = args
