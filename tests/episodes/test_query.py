@@ -235,6 +235,34 @@ def test_one_damaged_episode_hides_no_other(tmp_path):
     assert digest == rotten and "digest" in reason
 
 
+def test_odd_names_and_labels_harm_nobody(tmp_path):
+    c = Catalogue(Store(tmp_path))
+    evil = """a"b'); DROP TABLE episodes; --"""
+    t = np.arange(5, dtype=np.int64) * 10**9
+    for i in range(3):
+        signals = {n: Timed(SignalSpec(n), t, np.arange(5.0) * (i + (n == "Q"))) for n in (evil, "q", "Q", "event.x")}
+        labels = {"x": float("nan") if i else 1.5, "inf": float("inf"), evil: i, "a.b": {"c": [1]}, "big": 2**70, "": 3}
+        c.add(
+            Episode("arm", seed=i, labels=labels, signals=signals, events=(Event(1, evil), Event(2, ""))),
+            producer="tests@1",
+        )
+    for where, found in (
+        ("labels.x > 1", [0]),
+        ("labels.x IS NULL AND labels.inf IS NULL", [1, 2]),
+        ("labels.big > 1e20 AND labels.a.b = '{\"c\": [1]}'", [0, 1, 2]),
+        ('"labels." = 3', [0, 1, 2]),
+        ("q.max > 6", [2]),
+        ("Q.max > 6", [1, 2]),
+        ('"a""b\'); DROP TABLE episodes; --.max" > 5', [2]),
+        ('"event.a""b\'); DROP TABLE episodes; --.count" = 1', [0, 1, 2]),
+    ):
+        assert seeds(select(c, where)) == found, where
+    with pytest.raises(InputError, match="differ only in case"):
+        select(c, "q.max > 6 OR Q.max > 6")
+    assert seeds(c.query("labels.x > 1")) == [0]
+    assert export(c, tmp_path / "c.parquet") == (3, len(columns(c)))
+
+
 def test_an_empty_catalogue_answers(tmp_path):
     c = Catalogue(Store(tmp_path))
     assert select(c, "outcome = 'failure'") == [] and ask(c, "SELECT count(*) FROM episodes").rows == [(0,)]

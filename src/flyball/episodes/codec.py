@@ -175,8 +175,9 @@ def _plain(x: Any) -> Any:
 
 
 def labels_json(episode: Episode) -> str:
-    """The labels as JSON text."""
-    return json.dumps(dict(episode.labels), sort_keys=True, default=_plain)
+    """The labels as JSON text; numbers that JSON has not (NaN, infinity) are null: SQLite reads no others."""
+    text = json.dumps(dict(episode.labels), sort_keys=True, default=_plain)
+    return json.dumps(json.loads(text, parse_constant=lambda _: None), sort_keys=True)
 
 
 def span_ns(episode: Episode) -> tuple[int, int]:

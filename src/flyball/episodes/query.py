@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -181,6 +182,7 @@ class _Known:
     def __init__(self, catalogue: Catalogue) -> None:
         self._read = catalogue.store.read
         self._kinds: dict[str, dict[str, _Column]] = {}
+        self._of: dict[str, dict[str, Any]] | None = None
 
     def all(self) -> dict[str, _Column]:
         """Every column. Where two have the same name, the one of the earlier kind counts."""
@@ -204,7 +206,7 @@ class _Known:
         return self._kinds[kind]
 
     def _labels(self) -> Iterator[_Column]:
-        for (key,) in self._read("SELECT DISTINCT j.key FROM episodes e, json_each(e.labels) j ORDER BY 1"):
+        for key in sorted({key for labels in self._all_labels().values() for key in labels}):
             yield _Column(f"labels.{key}", "labels", key)
 
     def _signals(self) -> Iterator[_Column]:
@@ -226,6 +228,11 @@ class _Known:
     def _verdicts(self) -> Iterator[_Column]:
         for (name,) in self._read("SELECT DISTINCT check_name FROM verdicts ORDER BY 1"):
             yield from (_Column(f"verdict.{name}{what}", "verdicts", name, what) for what in _VERDICT)
+
+    def _all_labels(self) -> dict[str, dict[str, Any]]:
+        if self._of is None:
+            self._of = {d: json.loads(text) for d, text in self._read("SELECT digest, labels FROM episodes")}
+        return self._of
 
     def _facts(self, kind: str) -> list[str]:
         sql = f"SELECT DISTINCT j.key FROM summaries s, json_each(s.facts, '$.{kind}') j ORDER BY 1"
@@ -249,8 +256,7 @@ class _Known:
 
     def _labels_of(self, wanted: list[_Column], at: Mapping[str, int]) -> dict[str, Sequence[Any]]:
         made: dict[str, list[Any]] = {c.name: [None] * len(at) for c in wanted}
-        for digest, text in self._read("SELECT digest, labels FROM episodes"):
-            labels = json.loads(text)
+        for digest, labels in self._all_labels().items():
             for c in wanted:
                 if digest in at:
                     made[c.name][at[digest]] = labels.get(c.key)
@@ -327,6 +333,9 @@ def _together(what: str, own: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _one_type(values: list[Any]) -> list[Any]:
     """Labels as one column: numbers stay numbers where all are, anything else becomes text."""
+    # What is not a number is NULL, as in ``_numbers``; what 64 bits do not hold is a float.
+    values = [None if isinstance(v, float) and not math.isfinite(v) else v for v in values]
+    values = [float(v) if isinstance(v, int) and not -(2**63) <= v < 2**63 else v for v in values]
     kinds = {type(v) for v in values if v is not None}
     if kinds <= {int, float} or kinds <= {bool} or kinds <= {str}:
         return [float(v) if v is not None and float in kinds else v for v in values]
@@ -359,12 +368,15 @@ class _Session:
 
         tables = [t for t in TABLES if re.search(rf"\b{t}\b", text, re.IGNORECASE)]
         self._text, self._known = text, _Known(catalogue)
-        self._columns: dict[str, _Column] = {}
+        self._columns: dict[str, _Column] = {}  # by name, and by name in lower case
         if tables or any(not n.lower().startswith(("labels.", "verdict.")) for n in self._names(text)):
             catalogue.reindex(progress=progress)
-        self._columns = {name.lower(): c for name, c in self._known.within(text).items()}
-        wanted = {n.lower(): self._columns[n.lower()] for n in self._names(text) if n.lower() in self._columns}
-        self.unknown = [n for n in self._names(text) if n.lower() not in self._columns]
+        known = self._known.within(text)
+        self._columns = {**{name.lower(): c for name, c in known.items()}, **known}
+        wanted = {c.name: c for c in map(self._column, self._names(text)) if c is not None}
+        if len({name.lower() for name in wanted}) < len(wanted):  # DuckDB would take one for the other
+            raise InputError("columns whose names differ only in case", where="episodes", allowed="one of them at once")
+        self.unknown = [n for n in self._names(text) if self._column(n) is None]
         self.rows = _base_rows(catalogue)
         episodes = _episodes(self.rows, self._known.values(list(wanted.values()), self.rows))
         if hidden:
@@ -392,12 +404,16 @@ class _Session:
             if not m[3]:
                 return m[0]
             name = re.sub(r"\s", "", m[3])
-            if name.lower() in self._columns:
-                return f'"{name}"'
+            if found := self._column(name):
+                return f'"{found.name}"'
             alias, _, rest = name.partition(".")
-            return f'{alias}."{rest}"' if rest.lower() in self._columns else m[0]
+            return f'{alias}."{found.name}"' if (found := self._column(rest)) else m[0]
 
         return _TOKEN.sub(quoted, text)
+
+    def _column(self, name: str) -> _Column | None:
+        """The further column of that name, as it is written or in another case."""
+        return self._columns.get(name) or self._columns.get(name.lower())
 
     def check(self, text: str) -> None:
         """Refuse what is not one SELECT, or calls a table function that could reach outside.
@@ -437,7 +453,7 @@ class _Session:
             elif m[3]:
                 name = re.sub(r"\s", "", m[3])
                 _, _, rest = name.partition(".")
-                found.append(rest if name.lower() not in self._columns and rest.lower() in self._columns else name)
+                found.append(rest if self._column(name) is None and self._column(rest) else name)
         return found
 
     def _table_signals(self, catalogue: Catalogue) -> Any:
