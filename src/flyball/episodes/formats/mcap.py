@@ -115,7 +115,7 @@ class McapFile:
         try:
             self._scan_summary(self._scan_data())
         except Broken as err:
-            raise err.error(self.name, self._count_before(err.offset)) from err
+            raise err.error(self.name, *self._count_before(err.offset)) from err
 
     def blocks(self) -> Iterator[Block]:
         """Messages as columns, some ten thousand at most in a block, in file order.
@@ -128,8 +128,8 @@ class McapFile:
             yield from reading.blocks()
             reading.check_totals()
         except Broken as err:
-            raise err.error(self.name, reading.count) from err
-        self.unchecked, self.chunks = reading.unchecked, reading.chunks
+            raise err.error(self.name, *reading.counts()) from err
+        self.unchecked, self.chunks = 0 if self._data_crc else reading.bare, reading.chunks
 
     def messages(self) -> Iterator[tuple[Channel, int, int, memoryview]]:
         """Messages in file order: (channel, log time [ns], publish time [ns], payload)."""
@@ -148,15 +148,15 @@ class McapFile:
 
     # ---- structure
 
-    def _count_before(self, offset: int) -> int:
-        """Messages that can be read before the record at an offset."""
+    def _count_before(self, offset: int) -> tuple[int, int]:
+        """Messages that can be read before the record at an offset, with and without a CRC of their own."""
         reading = _Reading(self)
         try:
             for _ in reading.blocks(offset):
                 pass
         except Broken:
             pass
-        return reading.count
+        return reading.counts()
 
     def _scan_data(self) -> int:
         """Look at all records outside chunks up to the end of the data; returns where the summary begins."""
@@ -331,7 +331,7 @@ class _Reading:
 
     def __init__(self, file: McapFile) -> None:
         self.file, self.source = file, file._source
-        self.count = self.unchecked = self.chunks = 0
+        self.count = self.bare = self.chunks = 0
         self._per_channel = np.zeros(1 << 16, np.int64)
         self._defined = np.zeros(1 << 16, bool)
         self._crc = zlib.crc32(MAGIC)
@@ -421,8 +421,12 @@ class _Reading:
             raise Broken(begin, f"messages of channel {unknown[0]}, which is not defined")
         self._per_channel[: len(counts)] += counts
         self.count += len(block)
-        self.unchecked += 0 if checked or self.file._data_crc else len(block)
+        self.bare += 0 if checked else len(block)
         return block
+
+    def counts(self) -> tuple[int, int]:
+        """Messages so far: with a CRC of their own, and without."""
+        return self.count - self.bare, self.bare
 
     def _check_data(self, crc: int, at: int) -> None:
         if self.file._data_crc and self.file._data_crc != crc:

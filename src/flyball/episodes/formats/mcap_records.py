@@ -56,11 +56,12 @@ class Broken(Exception):
         super().__init__(what)
         self.offset, self.what, self.allowed = offset, what, allowed
 
-    def error(self, name: str, intact: int) -> FlyballError:
-        """The error to show: names file, offset and what was intact."""
+    def error(self, name: str, intact: int, doubtful: int = 0) -> FlyballError:
+        """The error to show: names file, offset and how many messages before it are sound, by a checksum or not."""
         kind = Unsupported if self.allowed else Damaged
-        what = f"{self.what} ({intact} messages before it are intact)"
-        salvage = f"flyball salvage {shlex.quote(name)}" if kind is Damaged and intact else ""
+        more = f"; {doubtful} more have no checksum of their own" if doubtful else ""
+        what = f"{self.what} ({intact} messages before it are intact{more})"
+        salvage = f"flyball salvage {shlex.quote(name)}" if kind is Damaged and intact + doubtful else ""
         return kind(what, where=f"{name} at byte {self.offset}", allowed=self.allowed, run_next=salvage)
 
 
@@ -420,7 +421,7 @@ def chain(data: bytes, at: int, stop: int, most: int = 1 << 62) -> tuple[NDArray
     Every length is followed, so the result is exact; but where lengths repeat with a period, as they do in most logs,
     the whole stretch is guessed and checked at once instead of being walked.
     """
-    lengths = np.ndarray((max(0, len(data) - 8),), "<u8", data, strides=(1,)) if len(data) > 8 else None
+    lengths = np.ndarray((len(data) - 7,), "<u8", data, strides=(1,)) if len(data) > 8 else None
     parts: list[NDArray[np.int64]] = []
     left, walk = most, 64
     while True:

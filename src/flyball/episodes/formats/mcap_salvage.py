@@ -96,6 +96,7 @@ class SalvageReport:
       recovered: kind of record -> how many; kinds are ``KINDS``.
       discarded: how many at least are lost, by kind; what nothing counts is not in here.
       unverified: how many of the recovered no checksum covers.
+      mixed: it holds chunks of another recording than the one that its summary describes.
       withheld: messages that are there, but that no checksum vouches for; ``unverified=True`` gives them.
       reasons: (offset, what was found there), the first hundred.
     """
@@ -106,6 +107,7 @@ class SalvageReport:
     recovered: Counter[str] = field(default_factory=Counter)
     discarded: Counter[str] = field(default_factory=Counter)
     unverified: Counter[str] = field(default_factory=Counter)
+    mixed: bool = False
     withheld: int = 0
     reasons: list[tuple[int, str]] = field(default_factory=list)
 
@@ -122,6 +124,8 @@ class SalvageReport:
         text = f"{some(self.recovered)} recovered, " + ("nothing lost" if self.complete else f"{lost} lost")
         if self.unverified.total():
             text += f"; no checksum covers {some(self.unverified)} of these"
+        if self.mixed:
+            text += "; they come from two recordings"
         if self.withheld:
             text += f"; {self.withheld} messages that no checksum covers were left out"
         return text
@@ -262,7 +266,7 @@ class Layout:
         asked for, a message that two more records follow. A gap begins behind the last record that is certain.
         """
         self._budget = 4 * self.source.size + (1 << 30)  # bytes that the search may check, so that it ends
-        at, segment, op = 8, 8, 0
+        at, segment, op, floor = 8, 8, 0, 0
         certain: _Found | None = None  # the last record whose CRC can tell whether it is what it seems
         while at < self.limit:
             if op == FOOTER and self.peek(at, 9) == MAGIC:
@@ -273,11 +277,12 @@ class Layout:
                 if certain is not None and (certain.end == at or not unverified):
                     right = self._verified(certain)
                     sound, begin = (certain.end, certain.end) if right else (certain.begin, certain.begin + 1)
-                found = self._search(begin, unverified)
+                found = self._search(max(begin, floor), unverified)
                 yield _Found(GAP, sound, self.limit if found is None else found, segment)
                 if found is None:
                     return
                 at = segment = found
+                floor = found + 1  # nothing is found twice
                 continue
             op, end = record
             made = _Found(op, at, end, segment)
@@ -331,24 +336,24 @@ class Layout:
         if end > self.limit:
             return None
         try:
+            if n > self.bound and op in (SCHEMA, CHANNEL, METADATA, HEADER, STATISTICS):
+                return None
             if op == CHUNK:
                 self.chunk_head(at, end)
             elif op in (SCHEMA, CHANNEL):
-                if n > self.bound:
-                    return None
                 f = self.fields(at, end)
                 f.number(2 if op == SCHEMA else 4)
                 f.text()
                 f.text()
                 f.sub() if op == SCHEMA else f.texts()
             elif op in (METADATA, HEADER):
-                if n > self.bound:
-                    return None
                 f = self.fields(at, end)
                 f.text()
                 f.texts() if op == METADATA else f.text()
             elif op == ATTACHMENT:
                 read_attachment(self.source, at, end)
+            elif op == STATISTICS:
+                read_statistics(self.fields(at, end))
             elif op == MESSAGE_INDEX:
                 entries = int.from_bytes(self.peek(at + 11, 4), "little")
                 if entries % 16 or entries + 6 > n:
@@ -500,8 +505,10 @@ class _Pass:
         self.only_stops_early = False
         self._known = Definitions()
         self._run: list[int] = []  # begins of adjacent messages outside chunks, and the end of the last
+        self._metadata: list[tuple[int, tuple[str, dict[str, str]]]] = []  # with the segment it lies in
         self._segment = 8
         self._statistics: Statistics | None = None
+        self._seen: Counter[tuple[int, ...]] = Counter()  # signature and CRC of chunks
         self._indexed: Counter[str] = Counter()  # what belongs to the recording that the summary describes
 
     def blocks(self) -> Iterator[Block]:
@@ -525,7 +532,10 @@ class _Pass:
                 self._run = self._run or [found.begin]
                 self._run.append(found.end)
             else:
-                self._other(found)
+                try:
+                    self._other(found)
+                except (Misfit, Broken) as err:  # the disk gives other bytes than before
+                    self.report._note(found.begin, str(err))
             last = found
         yield from self._messages()
         self._conclude()
@@ -535,6 +545,9 @@ class _Pass:
         layout, report = self.layout, self.report
         summary = layout.summary
         said = summary.statistics if summary else self._statistics if layout.unbroken else None
+        # Nothing in a metadata record says which recording it belongs to, but where it lies does.
+        near = {layout.connected, *([] if report.mixed else [8])}
+        self.metadata[:] = [values for segment, values in self._metadata if segment in near or self.trust]
         found = self._indexed if summary and summary.chunks else report.recovered
         found = found | Counter(attachments=len(self.attachments), metadata=len(self.metadata))
         lost = Counter({k: getattr(said, k) - found[k] for k in KINDS if k != "channels"} if said else {})
@@ -556,7 +569,7 @@ class _Pass:
             self.profile, self.library = fields.text(), fields.text()
         elif found.op == METADATA:
             fields = layout.fields(found.begin, found.end)
-            self.metadata.append((fields.text(), fields.texts()))
+            self._metadata.append((found.segment, (fields.text(), fields.texts())))
         elif found.op == STATISTICS:
             self._statistics = read_statistics(layout.fields(found.begin, found.end))
         elif found.op == ATTACHMENT:
@@ -607,7 +620,7 @@ class _Pass:
         data = self.layout.read(base, int(stop[-1]) - base)
         block = message_block(data, at[believed] - base, stop[believed] - base)
         self.report.withheld += int((~believed).sum())
-        yield from self._given(block, set(), False, self.layout.data_sound)
+        yield from self._given(block, False, self.layout.data_sound)
 
     def _chunk(self, found: _Found) -> Iterator[Block]:
         layout = self.layout
@@ -618,11 +631,17 @@ class _Pass:
             self._lose("chunks", found, str(err))
             return
         known, indexed = bool(layout.summary and layout.summary.chunks), layout.indexed(begin, end)
-        checked = layout.chunk_head(begin, end).crc != 0 or layout.data_sound
-        if known and not indexed and found.segment != 8 and not self.trust:
+        head = layout.chunk_head(begin, end)
+        checked = head.crc != 0 or layout.data_sound
+        mark = (*layout.signature(begin, end), head.crc)
+        self._seen[mark] += 1
+        if self._seen[mark] > max(1, layout.summary.chunks[mark[:-1]] if layout.summary else 1):
+            self._lose("chunks", found, "a chunk that was there before")
+            return
+        elsewhere = found.segment != 8 or found.segment == layout.connected
+        if known and not indexed and elsewhere and not self.trust:
             self._lose("chunks", found, "a chunk of another recording")
             return
-        own: set[int] = set()
         local: list[tuple[int, Fields]] = []
         try:
             if not checked and not self.trust:
@@ -632,32 +651,30 @@ class _Pass:
             def take(op: int, fields: Fields) -> None:
                 if op in (SCHEMA, CHANNEL):
                     local.append((op, fields))
-                    self._define(local, own)
+                    self._define(local)
 
             for block in chunk_blocks(*records, take):
-                yield from self._given(block, own, indexed, checked)
+                yield from self._given(block, indexed, checked)
         except Misfit as err:
             self._lose("chunks", found, str(err))
             return
+        self.report.mixed |= known and not indexed and checked
         self.report.recovered["chunks"] += 1
         self._indexed["chunks"] += indexed
 
-    def _define(self, local: list[tuple[int, Fields]], own: set[int]) -> None:
+    def _define(self, local: list[tuple[int, Fields]]) -> None:
         """Take the last of a chunk's definitions. One that contradicts an earlier chunk begins another recording."""
-        op, f = local[-1]
         try:
-            channel = self._known.define(op, replace(f), lenient=True)
+            self._known.define(local[-1][0], replace(local[-1][1]), lenient=True)
         except Misfit:
             self._known = Definitions()
-            for op, f in local:
-                channel = self._known.define(op, replace(f), lenient=True)
-        if channel is not None:
-            own.add(channel.id)
+            for op, fields in local:
+                self._known.define(op, replace(fields), lenient=True)
 
-    def _given(self, block: Block, own: set[int], indexed: bool, checked: bool) -> Iterator[Block]:
+    def _given(self, block: Block, indexed: bool, checked: bool) -> Iterator[Block]:
         """The messages of a block whose channels are known, under the ids that they have in ``channels``."""
         ids, where = np.unique(block.channel, return_inverse=True)
-        out = np.array([self._id(self._channel(int(i), own, indexed)) for i in ids], np.int64)[where]
+        out = np.array([self._id(self._channel(int(i), indexed)) for i in ids], np.int64)[where]
         keep = out >= 0
         n = int(keep.sum())
         if n < len(block):
@@ -668,15 +685,15 @@ class _Pass:
             self.report.unverified["messages"] += 0 if checked else n
             yield replace(block.where(keep), channel=out[keep].astype(np.uint16))
 
-    def _channel(self, i: int, own: set[int], indexed: bool) -> Channel | None:
+    def _channel(self, i: int, indexed: bool) -> Channel | None:
         """The channel that an id means in a chunk, None when that is not certain."""
         summary, known = self.layout.summary, self._known.channels.get(i)
         if summary is None or not (indexed or (not summary.chunks and self.layout.connected == self._segment)):
             return known
         said = summary.known.channels.get(i)
-        if said is None or known is None or said == known:
+        if said is None or known is None:
             return said or known
-        return said if indexed and i not in own else None
+        return said if said == known else None  # two recordings, cut where a record ends
 
     def _id(self, channel: Channel | None) -> int:
         """The id of a channel in ``channels``: its own, or another where two recordings use the same for two things."""
