@@ -18,7 +18,7 @@ from typing import Literal, TypeAlias
 
 from flyball.base import InputError, Missing
 from flyball.base.workspace import Workspace
-from flyball.episodes.formats import folder_format, formats_by_suffix
+from flyball.episodes.formats import file_format, folder_format
 
 Place: TypeAlias = Literal["inbox", "quarantine", "store", ""]
 
@@ -131,7 +131,7 @@ def _walk(folder: Path, place: Place) -> Iterator[Arrival]:
                 yield Arrival(path, place)
             else:
                 yield from _walk(path, place)
-        elif place == "inbox" or path.suffix.lower() in formats_by_suffix():
+        elif place == "inbox" or file_format(path) is not None:
             yield _looked_at(path, place)
 
 

@@ -20,7 +20,7 @@ from flyball.episodes.episode import Frames
 MEMORY = 96 << 20
 """Bytes that one intake holds in memory before columns move into files."""
 
-Kind = Literal["unmapped", "clock", "salvaged", "skipped"]
+Kind = Literal["unmapped", "clock", "salvaged", "skipped", "converted"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Note:
 
     Attributes:
       kind: ``unmapped`` (not understood, it stays in the raw log), ``clock`` (time was off or repaired), ``salvaged``
-        (damaged; says what was saved and what was not), ``skipped`` (left out for another reason).
+        (damaged; says what was saved and what was not), ``skipped`` (left out for another reason), ``converted`` (to
+        other units).
       text: one line.
     """
 
@@ -132,6 +133,17 @@ class Column:
             return np.concatenate(self._parts) if self._parts else np.zeros((0, *self.shape), self.dtype)
         self.spill()
         return np.memmap(self._path, self.dtype, "r", shape=(self._spilled, *self.shape))
+
+
+    def ordered(self, order: NDArray[np.int64] | None) -> NDArray[Any]:
+        """All samples, (n, *shape), in another order, which is applied piece by piece; None for as they are."""
+        if order is None:
+            return self.array()
+        values, out = self.array(), self._intake.column(self.dtype, self.shape)
+        step = max(1, (4 << 20) // max(1, values[:1].nbytes))
+        for at in range(0, len(order), step):
+            out.append(values[order[at : at + step]])
+        return out.array()
 
 
 class FramesWriter:

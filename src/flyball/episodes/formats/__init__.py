@@ -6,6 +6,7 @@ registers in the entry-point group ``flyball.formats`` and passes ``flyball.epis
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,7 @@ formats = PluginTable(
         "rlds": "flyball.episodes.formats.rlds:FORMAT",
         "ros1_bag": "flyball.episodes.formats.ros1_bag:FORMAT",
         "ros2_bag": "flyball.episodes.formats.ros2_bag:FORMAT",
+        "table": "flyball.episodes.formats.table:FORMAT",
         "ulog": "flyball.episodes.formats.ulog:FORMAT",
     },
 )
@@ -65,6 +67,13 @@ def formats_by_suffix() -> dict[str, LogFormat]:
     return {suffix: f for f in _installed() for suffix in f.suffixes}
 
 
+def suffix_of(path: Path) -> str:
+    """The part of a file's name by which its format is found, in lower case: the longest that some format reads."""
+    name = path.name.lower()
+    known = [s for s in formats_by_suffix() if name.endswith(s) and len(name) > len(s)]
+    return max(known, key=len) if known else path.suffix.lower()
+
+
 @cache
 def _installed() -> tuple[LogFormat, ...]:
     found: list[LogFormat] = []
@@ -80,7 +89,7 @@ def format_for(path: Path) -> LogFormat:
     Raises:
       Unsupported: none does; says which suffixes are read.
     """
-    found = folder_format(path) if path.is_dir() else formats_by_suffix().get(path.suffix.lower())
+    found = folder_format(path) if path.is_dir() else file_format(path)
     if found is None:
         raise Unsupported(
             f"no format reads {path.suffix or 'files without a suffix'}" if not path.is_dir() else "not a log",
@@ -88,6 +97,16 @@ def format_for(path: Path) -> LogFormat:
             allowed=", ".join(sorted(formats_by_suffix())),
         )
     return found
+
+
+def file_format(path: Path) -> LogFormat | None:
+    """The format that reads a file, by the longest ending of its name that one has; None when none does.
+
+    The number of a shard (``x.tfrecord-00003-of-00064``) does not count.
+    """
+    name = re.sub(r"-\d{5,}-of-\d{5,}$", "", path.name.lower())
+    endings = (name[i:] for i, letter in enumerate(name) if letter == ".")
+    return next((formats_by_suffix()[e] for e in endings if e in formats_by_suffix()), None)
 
 
 def folder_format(path: Path) -> LogFormat | None:

@@ -326,13 +326,13 @@ class _Reader:
             t_ns = topic.time.array()
             if not len(t_ns):
                 continue
-            order = slice(None)
+            order = None
             if back := int((t_ns[1:] < t_ns[:-1]).sum()):
                 self.intake.note("clock", f"{topic.name}: {back} time stamps ran backwards; put in order")
-                order = np.argsort(t_ns, kind="stable")  # type: ignore[assignment]
-            t_ns = t_ns[order]
+                order = np.argsort(t_ns, kind="stable")
+                t_ns = t_ns[order]
             for leaf, column in topic.columns.items():
-                name, values = f"{topic.name}.{leaf}", column.array()[order]
+                name, values = f"{topic.name}.{leaf}", column.ordered(order)
                 if values.dtype.kind == "S":
                     self._texts(name, t_ns, values)
                 elif values[:1].size:
