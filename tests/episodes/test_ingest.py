@@ -232,5 +232,5 @@ def test_real_logs_keep_the_contract_of_a_format(real):
 def test_a_format_that_does_not_exist(tmp_path):
     from flyball.episodes.formats import format_for
 
-    with pytest.raises(Unsupported, match=r"\.bag.*\.mcap"):
-        format_for(tmp_path / "x.bag")
+    with pytest.raises(Unsupported, match=r"no format reads \.docx.*\.bag.*\.mcap"):
+        format_for(tmp_path / "x.docx")
