@@ -40,13 +40,14 @@ RAW: dict[str, tuple[str, int, tuple[int, ...]]] = {
 VIDEO = ("h264", "h265", "vp9", "av1")
 STILL = ("jpeg", "png")
 _DECODERS = {"jpeg": "mjpeg", "png": "png", "h264": "h264", "h265": "hevc", "vp9": "vp9", "av1": "libdav1d"}
+_X265 = "log-level=error:pools=none:frame-threads=1"
 _ENCODERS = {
     "jpeg": ("mjpeg", {"qmin": "2", "qmax": "2"}),
     "png": ("png", {}),
     "h264": ("libx264", {"preset": "veryfast", "tune": "zerolatency", "crf": "18", "sc_threshold": "0"}),
-    "h265": ("libx265", {"preset": "ultrafast", "tune": "zerolatency", "crf": "18", "x265-params": "log-level=error:pools=none:frame-threads=1"}),
+    "h265": ("libx265", {"preset": "ultrafast", "tune": "zerolatency", "crf": "18", "x265-params": _X265}),
     "vp9": ("libvpx-vp9", {"deadline": "realtime", "cpu-used": "8", "crf": "20", "b": "0", "lag-in-frames": "0"}),
-    "av1": ("libsvtav1", {"preset": "12", "crf": "20", "svtav1-params": "pred-struct=1:lp=1"}),
+    "av1": ("libsvtav1", {"preset": "8", "crf": "20", "svtav1-params": "pred-struct=1:lp=1"}),
 }  # fmt: skip
 
 
