@@ -34,9 +34,6 @@ PSNR = 30.0
 
 def make(folder: Path, episodes: int) -> None:
     """Plant episodes and export them in every way."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests/episodes/datasets"))
-    import conftest as planted
-
     from flyball.base.store import Store
     from flyball.episodes.catalogue import Catalogue
     from flyball.episodes.datasets.layout import TableOptions, plan
@@ -44,6 +41,7 @@ def make(folder: Path, episodes: int) -> None:
     from flyball.episodes.datasets.stored import open_episode
     from flyball.episodes.datasets.stored import pictures as decoded
     from flyball.episodes.datasets.table import Sampler
+    from flyball.episodes.datasets.testing import planted_episode
     from flyball.episodes.datasets.versions import Datasets
 
     (folder / "space").mkdir(parents=True)
@@ -51,7 +49,7 @@ def make(folder: Path, episodes: int) -> None:
     for seed in range(episodes):
         cameras = (("front", "jpeg"), ("wrist", "h264"))
         facts = {"instruction": ("pick the box", "place the box", "wave")[seed % 3], "n": 30 + seed}
-        catalogue.add(planted.make_episode(catalogue.store, seed, cameras=cameras, **facts), producer="oracle")
+        catalogue.add(planted_episode(catalogue.store, seed, cameras=cameras, **facts), producer="oracle")
     datasets = Datasets(catalogue)
     dataset = datasets.load(datasets.build("planted"))
     cases = {

@@ -98,6 +98,7 @@ class LeRobotFolder:
       robot_type: "" when unknown.
       columns: key -> feature.
       tasks: number -> text.
+      splits: name -> (first episode, last episode + 1).
       entries: episodes in order.
       manifest: content of ``meta/flyball.json``, {} when there is none.
 
@@ -125,6 +126,11 @@ class LeRobotFolder:
             for key in ("episode_index", "frame_index", "timestamp"):
                 if key not in self.columns:
                     raise ValueError(f"no feature {key!r}")
+            self.splits: dict[str, tuple[int, int]] = {}
+            for name, text in dict(info.get("splits") or {}).items():
+                begin, colon, end = str(text).partition(":")
+                if colon:
+                    self.splits[str(name)] = (int(begin), int(end))
             if self._chunk < 1:
                 raise ValueError(f"chunks_size {self._chunk}")
         manifest = self._json(MANIFEST) if (self.path / MANIFEST).is_file() else {}

@@ -41,7 +41,7 @@ MAX_SIZE = 1 << 16
 """Elements of a sample that may become a column."""
 NEAR = 0.02
 """A rate that is this near to a whole number is that number."""
-_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-\[\]]{0,127}")
+_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-\[\]]{0,126}[A-Za-z0-9_\]]")
 
 
 @dataclass(frozen=True)

@@ -138,16 +138,12 @@ class Datasets:
         Raises:
           InputError: not a condition, or nothing meets it.
         """
-        condition = where.strip()
-        if not with_rejected:
-            kept = f"verdict <> '{REJECTED}'"
-            condition = f"({condition}) AND {kept}" if condition else kept
-        rows = select(self.catalogue, condition)
+        rows = [r for r in select(self.catalogue, where) if with_rejected or r.verdict != REJECTED]
         if not rows:
-            raise InputError(
-                f"no episode meets {condition!r}", where=f"dataset {name}", run_next="flyball episodes --where ..."
-            )
-        return self.save(name, self._of_rows(rows, query=condition, made={"verb": "build"}))
+            found = f"no episode meets {where!r}" if where.strip() else "no episode"
+            raise InputError(found, where=f"dataset {name}", run_next="flyball episodes --where ...")
+        made = {"verb": "build", "with_rejected": with_rejected}
+        return self.save(name, self._of_rows(rows, query=where.strip(), made=made))
 
     def rebuild(self, name: str) -> Version:
         """Ask the query of a name's newest version again.
@@ -158,7 +154,7 @@ class Datasets:
         dataset = self.load(name)
         if dataset.made.get("verb") != "build":
             raise InputError(f"made by {dataset.made.get('verb', 'a generator')}, not by a query", where=name)
-        return self.build(name, dataset.query, with_rejected=True)  # what is left out is part of the query
+        return self.build(name, dataset.query, with_rejected=bool(dataset.made["with_rejected"]))
 
     def collect(self, name: str, episodes: Iterable[str], *, made: Mapping[str, Any]) -> Version:
         """These episodes, with what is thought of them now."""
@@ -223,20 +219,18 @@ class Datasets:
         """
         if by not in KEYS:
             raise Missing.named("key", by, KEYS, where="split")
-        if len(fractions) < 2 or min(fractions.values()) <= 0 or abs(sum(fractions.values()) - 1) > 1e-6:
+        if len(fractions) < 2 or not (min(fractions.values()) > 0 and abs(sum(fractions.values()) - 1) < 1e-6):
             raise InputError(f"{dict(fractions)}", where="split", allowed="train=0.8,val=0.1,test=0.1 or alike, sum 1")
         for part in fractions:
             check_name(part, what="split")
         version = self.find(reference)
         dataset = self.load(version)
         parts: dict[str, list[str]] = {part: [] for part in fractions}
-        names, edges = list(fractions), list(itertools.accumulate(fractions.values()))
         keys = set()
         for digest in dataset.episodes:
             key = KEYS[by](self.catalogue.row(digest))
             keys.add(key)
-            drawn = int.from_bytes(hashlib.sha256(f"{seed}:{by}:{key}".encode()).digest()[:8], "big") / 2**64
-            parts[names[min(bisect.bisect_right(edges, drawn), len(names) - 1)]].append(digest)
+            parts[part_of(key, fractions, by=by, seed=seed)].append(digest)
         empty = [part for part, digests in parts.items() if not digests]
         if empty:
             raise InputError(
@@ -266,6 +260,13 @@ KEYS: dict[str, Callable[[EpisodeRow], str]] = {
     "seed": lambda row: str(row.seed),
 }
 """What a split may go by."""
+
+
+def part_of(key: str, fractions: Mapping[str, float], *, by: str, seed: int) -> str:
+    """The split in which a key falls: a hash of seed and key, uniform in [0, 1), among the cumulated shares."""
+    drawn = int.from_bytes(hashlib.sha256(f"{seed}:{by}:{key}".encode()).digest()[:8], "big") / 2**64
+    edges = list(itertools.accumulate(fractions.values()))
+    return list(fractions)[min(bisect.bisect_right(edges, drawn), len(edges) - 1)]
 
 
 def check_name(name: str, *, what: str = "dataset") -> str:
