@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from flyball.base import Damaged, InputError, SignalSpec, Timed
 from flyball.episodes.episode import Episode, Event, Frames, Origin, Outcome
+from flyball.episodes.intake import release
 
 MAGIC = b"FLYEP\x00\x00\x01"
 _TEXTS = ("embodiment", "robot", "task", "instruction", "origin", "outcome", "group", "release", "scene", "log_digest")
@@ -75,6 +76,7 @@ def write(episode: Episode, stream: BinaryIO) -> None:
         rows = max(1, _PIECE // max(1, array.nbytes // max(1, len(array))))
         for at in range(0, len(array), rows):
             stream.write(array[at : at + rows].tobytes())
+            release(array)
         size += gap + array.nbytes
 
 
@@ -148,9 +150,19 @@ def _checked(name: str, signal: Timed) -> tuple[NDArray[np.int64], NDArray[Any]]
         raise InputError(f"values of shape {values.shape}", where=f"signal {name}", allowed=str(want))
     if values.dtype.kind not in "biuf":
         raise InputError(f"values of type {values.dtype}", where=f"signal {name}", allowed="numbers and booleans")
-    if t_ns.dtype.kind not in "iu" or (t_ns[1:] < t_ns[:-1]).any():
+    if t_ns.dtype.kind not in "iu" or _decreases(t_ns):
         raise InputError("time stamps must be integers [ns] that never decrease", where=f"signal {name}")
     return _little(t_ns, np.dtype("<i8")), _little(values, values.dtype.newbyteorder("<"))
+
+
+def _decreases(t_ns: NDArray[Any]) -> bool:
+    step = _PIECE // 8
+    for at in range(0, len(t_ns), step):
+        part = t_ns[at : at + step + 1]
+        if (part[1:] < part[:-1]).any():
+            return True
+        release(t_ns)
+    return False
 
 
 def _little(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -163,7 +175,7 @@ def _checked_index(name: str, f: Frames) -> list[NDArray[Any]]:
     if any(a.shape != (len(f.t_ns),) for a in index):
         raise InputError("its index has columns of different length", where=f"camera {name}")
     t_ns, start, stop, _ = index
-    if (t_ns[1:] < t_ns[:-1]).any() or (start < 0).any() or (stop < start).any():
+    if _decreases(t_ns) or (start < 0).any() or (stop < start).any():
         raise InputError("time stamps that decrease, or pictures of negative size", where=f"camera {name}")
     return index
 

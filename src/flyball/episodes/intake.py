@@ -7,6 +7,7 @@ many), ``Frames`` whose bytes lie in files that ingest takes into the store, and
 from __future__ import annotations
 
 import hashlib
+import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,10 +131,11 @@ class Column:
     def array(self) -> NDArray[Any]:
         """All samples, (n, *shape): in memory when nothing was spilled, else mapped from the file, read-only."""
         if self._path is None:
-            return np.concatenate(self._parts) if self._parts else np.zeros((0, *self.shape), self.dtype)
+            if len(self._parts) != 1:
+                self._parts = [np.concatenate([np.zeros((0, *self.shape), self.dtype), *self._parts])]
+            return self._parts[0]
         self.spill()
         return np.memmap(self._path, self.dtype, "r", shape=(self._spilled, *self.shape))
-
 
     def ordered(self, order: NDArray[np.int64] | None) -> NDArray[Any]:
         """All samples, (n, *shape), in another order, which is applied piece by piece; None for as they are."""
@@ -144,6 +146,19 @@ class Column:
         for at in range(0, len(order), step):
             out.append(values[order[at : at + step]])
         return out.array()
+
+
+def release(*arrays: NDArray[Any]) -> None:
+    """Give back the memory that reading mapped arrays took (their values stay in the file); others are left alone.
+
+    What has been read of a mapped file counts as memory of the process, until the system needs it or this is called.
+    """
+    for array in arrays:
+        base: Any = array
+        while base is not None and not isinstance(base, mmap.mmap):
+            base = getattr(base, "base", None)
+        if base is not None:
+            base.madvise(mmap.MADV_DONTNEED)
 
 
 class FramesWriter:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flyball.episodes.intake import Column, Intake
+from flyball.episodes.intake import Column, Intake, release
 
 NEAR_NS = 10 * 10**9
 SET_BACK_NS = 10**9
@@ -72,8 +72,8 @@ class Clock:
         """Further messages, shape (k,) each; stamps are -1 where they are none."""
         if stamp is not None and self._stamp is None:
             self._stamp = self._intake.column(np.int64)
-            for a, b in _pieces(self._log.length):
-                self._stamp.append(np.full(b - a, -1))
+            for at in range(0, self.n, _PIECE):
+                self._stamp.append(np.full(min(_PIECE, self.n - at), -1))
         self._log.append(log_ns)
         self._publish_offset.add(publish_ns.astype(np.int64) - log_ns)
         if self._stamp is not None:
@@ -122,7 +122,7 @@ class Clock:
         if abs(median) >= NEAR_NS:
             return f"stamps are {median / 1e9:+.1f} s from it"
         first, moves, ticks = int(stamp[0]), False, False
-        for a, b in _pieces(len(stamp), overlap=1):
+        for a, b in _pieces(stamp, log, overlap=1):
             s, t = stamp[a:b], log[a:b]
             moves, ticks = moves or bool((s != first).any()), ticks or bool((t != log[0]).any())
             sound = (s > 0) & (np.abs(s - t - median) < NEAR_NS)
@@ -135,12 +135,12 @@ class Clock:
 
     def _mended(self, topic: str, log: NDArray[np.int64], stamp: NDArray[np.int64]) -> NDArray[np.int64]:
         median, bad = self._stamp_offset.median(), 0
-        for a, b in _pieces(len(stamp)):
+        for a, b in _pieces(stamp, log):
             bad += int(((stamp[a:b] <= 0) | (np.abs(stamp[a:b] - log[a:b] - median) >= NEAR_NS)).sum())
         if not bad:
             return stamp
         out = self._intake.column(np.int64)
-        for a, b in _pieces(len(stamp)):
+        for a, b in _pieces(stamp, log):
             s, t = stamp[a:b], log[a:b] + median
             out.append(np.where((s <= 0) | (np.abs(s - t) >= NEAR_NS), t, s))
         self._intake.note(
@@ -150,7 +150,7 @@ class Clock:
 
     def _look_at_log(self, topic: str, log: NDArray[np.int64]) -> None:
         jump = 0
-        for a, b in _pieces(len(log), overlap=1):
+        for a, b in _pieces(log, overlap=1):
             if b - a > 1:
                 jump = max(jump, int(np.abs(np.diff(log[a:b])).max()))
         if jump > _DAY_NS:
@@ -163,7 +163,7 @@ class Clock:
     def _forwards(
         self, topic: str, times: NDArray[np.int64], clock: str, video: bool
     ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
-        back = sum(int((times[a + 1 : b] < times[a : b - 1]).sum()) for a, b in _pieces(len(times), overlap=1))
+        back = sum(int((times[a + 1 : b] < times[a : b - 1]).sum()) for a, b in _pieces(times, overlap=1))
         if not back:
             return times, None
         said = f"{topic}: {back} of {len(times)} messages run backwards in {clock} time"
@@ -172,7 +172,7 @@ class Clock:
             return times, np.argsort(times, kind="stable")
         self._intake.note("clock", f"{said}, raised to the one before")
         out, last = self._intake.column(np.int64), np.iinfo(np.int64).min
-        for a, b in _pieces(len(times)):
+        for a, b in _pieces(times):
             raised = np.maximum.accumulate(np.maximum(times[a:b], last))
             last = int(raised[-1])
             out.append(raised)
@@ -213,9 +213,11 @@ class _Sample:
         return [round(median / 1e6, 3), round(float(np.percentile(np.abs(values - median), 95)) / 1e6, 3)]
 
 
-def _pieces(n: int, overlap: int = 0) -> Iterator[tuple[int, int]]:
-    for a in range(0, n, _PIECE):
-        yield max(0, a - overlap), min(n, a + _PIECE)
+def _pieces(*arrays: NDArray[Any], overlap: int = 0) -> Iterator[tuple[int, int]]:
+    """Where pieces of arrays of one length begin and end; each is given back when the next is asked for."""
+    for a in range(0, len(arrays[0]), _PIECE):
+        yield max(0, a - overlap), min(len(arrays[0]), a + _PIECE)
+        release(*arrays)
 
 
 def stamp_ns(sec: NDArray[Any], nanosec: NDArray[Any]) -> NDArray[np.int64]:
@@ -230,10 +232,7 @@ def rate_hz(t_ns: NDArray[np.int64]) -> float:
     if len(t_ns) < 3:
         return 0.0
     stride = max(1, len(t_ns) // _SAMPLE)
-    period = float(
-        np.median(
-            np.diff(t_ns[: len(t_ns) // stride * stride].reshape(-1, stride)[:, :2]) if stride > 1 else np.diff(t_ns)
-        )
-    )
-    missed = max(float(np.abs(np.diff(t_ns[a:b]) - period).max(initial=0)) for a, b in _pieces(len(t_ns), overlap=1))
+    steps = np.concatenate([np.diff(t_ns[a:b])[::stride] for a, b in _pieces(t_ns, overlap=1)])
+    period = float(np.median(steps))
+    missed = max(float(np.abs(np.diff(t_ns[a:b]) - period).max(initial=0)) for a, b in _pieces(t_ns, overlap=1))
     return round(1e9 / period, 3) if period > 0 and missed <= 0.05 * period else 0.0

@@ -278,6 +278,8 @@ class _Topic:
         for path, text in self._texts.items():
             if path[0] not in heads:
                 self._text(".".join((self.name, *path[1 if single else 0 :])), times, text, out)
+        t_ns = times.sorted_ns
+        rate = rate_hz(t_ns)
         for path, known in self._growing.items():
             if path[0] in heads:
                 continue
@@ -286,9 +288,8 @@ class _Topic:
                 out.undecoded.append(f"{topic}: {'.'.join(path)} is {np.prod(grown.shape)} bytes, not numbers")
             elif np.prod(grown.shape):
                 name = ".".join((self.name, *path[1 if single else 0 :]))
-                t_ns = times.sorted_ns
-                spec = SignalSpec(name, grown.shape, grown.dtype.name, unit, rate_hz(t_ns), frame)
-                _put(out, Timed(spec, t_ns, _ordered(self.intake, grown, times)), topic)
+                spec = SignalSpec(name, grown.shape, grown.dtype.name, unit, rate, frame)
+                _put(out, Timed(spec, t_ns, grown.ordered(times.order)), topic)
 
     def _head(self) -> tuple[set[str], str]:
         """The outermost fields that say when and in which frame, and that frame when there is one only."""
@@ -315,7 +316,7 @@ class _Topic:
                 return
             spec = SignalSpec.from_json(spec)
             grown, _ = self._growing[("values",)]
-            values = _ordered(self.intake, grown, times).reshape(self.clock.n, *spec.shape)
+            values = grown.ordered(times.order).reshape(self.clock.n, *spec.shape)
         except (ValueError, KeyError, TypeError) as err:
             raise Damaged(f"its messages do not fit their specification ({err})") from err
         _put(out, Timed(spec, times.sorted_ns, values.astype(spec.dtype, copy=False)), topic)
@@ -468,7 +469,7 @@ class _TransformTopic(_Topic):
             if spec.name in out.signals:
                 out.undecoded.append(f"{topic}: {child} has a second parent, {parent}")
                 continue
-            _put(out, Timed(spec, t_ns, _ordered(self.intake, grown, times)), topic)
+            _put(out, Timed(spec, t_ns, grown.ordered(times.order)), topic)
             out.labels.setdefault("clocks", {})[f"{topic} {child}"] = times.facts
 
 
@@ -479,18 +480,6 @@ def _transforms(paths: Iterable[Path]) -> list[Path]:
 
 def _at(prefix: Path, *paths: Path) -> list[Path]:
     return [(*prefix, *p) for p in paths]
-
-
-def _ordered(intake: Intake, grown: Growing, times: Times) -> NDArray[Any]:
-    """The samples in order of time."""
-    values = grown.array()
-    if times.order is None:
-        return values
-    out = intake.column(grown.dtype, grown.shape)
-    step = max(1, (4 << 20) // max(1, values[:1].nbytes))
-    for a in range(0, len(times.order), step):
-        out.append(values[times.order[a : a + step]])
-    return out.array()
 
 
 def _put(out: Contents, signal: Timed, topic: str) -> None:
