@@ -2,7 +2,7 @@
 
    Loaded with LD_PRELOAD, it stands between a program (Python and the SQLite inside it alike) and the C library. It
    appends one record per change (create, write, truncate, fsync, rename, link, unlink, mkdir, rmdir) to a trace, and at
-   a chosen change it can kill the process group or make the call fail. crashdisk.py reads the traces.
+   a chosen change it can kill the process or make the call fail. crashdisk.py reads the traces.
 
    Settings lie in a small file that is mapped, shared by all processes of one run: the path is given to crashdisk_arm()
    or in the environment variable CRASHDISK, so that worker processes are watched as well. */
@@ -27,13 +27,13 @@ enum { OPEN = 1, CREATE = 2, WRITE = 4, SYNC = 8, RENAME = 16, UNLINK = 32 }; /*
 
 struct settings { /* crashdisk.py packs this */
   uint64_t count;    /* calls so far, in all processes */
-  uint64_t kill_at;  /* the call before which (in a write: in the middle of which) the group is killed; 0: never */
+  uint64_t kill_at;  /* the call before which (in a write: in the middle of which) it is killed; 0: never */
   uint64_t fail_at;  /* the call that fails; 0: none */
   uint64_t failed;   /* how many did */
   int32_t error;     /* with this errno */
   int32_t kinds;     /* only calls of these kinds */
   int32_t lasting;   /* so do all later ones of these kinds */
-  int32_t group;     /* whom to kill */
+  int32_t process;   /* whom to kill; those it started notice */
   char root[PATH_MAX], trace[PATH_MAX];
 };
 
@@ -86,7 +86,7 @@ void crashdisk_mark(const char *text) { /* something was acknowledged */
 }
 
 static void die(void) {
-  kill(-set->group, SIGKILL);
+  kill(set->process, SIGKILL);
   for (;;) pause();
 }
 

@@ -20,10 +20,12 @@ from __future__ import annotations
 import copy
 import ctypes
 import json
+import mmap
 import os
 import random
 import shutil
 import signal
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -80,12 +82,12 @@ class Trials:
     """A process that has loaded everything once and forks a child per trial.
 
     Args:
-      shim: what ``compiled`` gave.
+      shim: what ``compiled`` gave. Without one only kills are possible, and only at calls that Python makes.
       work: "module:function" of JSON-able arguments; its result or error comes back.
       path: folders to import from.
     """
 
-    def __init__(self, shim: Path, work: str, path: list[Path]) -> None:
+    def __init__(self, shim: Path | None, work: str, path: list[Path]) -> None:
         self._place = tempfile.TemporaryDirectory()
         code = f"import sys; sys.path[:0] = {[str(p) for p in path]!r}; import crashdisk; crashdisk.serve({work!r})"
         self._process = subprocess.Popen(
@@ -93,7 +95,7 @@ class Trials:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "LD_PRELOAD": str(shim)},
+            env={**os.environ, "PYTHONWARNINGS": "ignore"} | ({"LD_PRELOAD": str(shim)} if shim else {}),
         )
 
     def __enter__(self) -> Trials:
@@ -146,7 +148,13 @@ def serve(work: str) -> None:
         if order["after_s"]:
             time.sleep(order["after_s"])
             os.kill(child, signal.SIGKILL)
-        print(os.waitpid(child, 0)[1], flush=True)
+        status = os.waitpid(child, 0)[1]
+        try:
+            while True:  # processes that it started end by themselves once it is gone
+                os.killpg(child, 0)
+                time.sleep(0.01)
+        except ProcessLookupError:
+            print(status, flush=True)
 
 
 def _child(order: dict[str, Any], do: Callable[..., Any]) -> int:
@@ -157,7 +165,10 @@ def _child(order: dict[str, Any], do: Callable[..., Any]) -> int:
         f.seek(_SETTINGS.size - 2 * 4096 - 4)
         f.write(struct.pack("=i", os.getpid()))
     os.environ["CRASHDISK"] = settings  # for processes that the work starts
-    if ctypes.CDLL(None).crashdisk_arm(settings.encode()):
+    shim = ctypes.CDLL(None)
+    if not hasattr(shim, "crashdisk_arm"):
+        _watch_from_python(settings)
+    elif shim.crashdisk_arm(settings.encode()):
         return 1
     try:
         result: Any = do(**order["arguments"])
@@ -167,6 +178,31 @@ def _child(order: dict[str, Any], do: Callable[..., Any]) -> int:
     with open(order["result"], "w") as f:
         json.dump(result, f)
     return 0
+
+
+def _watch_from_python(settings: str) -> None:
+    """What the shim does, as far as it can be done without one: counts Python's own calls and SQLite's statements."""
+    with open(settings, "r+b") as f:
+        shared = mmap.mmap(f.fileno(), _SETTINGS.size)
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            count, kill_at = struct.unpack_from("=2Q", shared)
+            struct.pack_into("=Q", shared, 0, count + 1)
+            if count + 1 == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **kwargs)
+
+        return call
+
+    for name in ("open", "fsync", "replace", "unlink", "mkdir", "rmdir", "stat"):
+        setattr(os, name, counted(getattr(os, name)))  # pathlib calls these too
+
+    class Connection(sqlite3.Connection):
+        execute = counted(sqlite3.Connection.execute)
+
+    connect = sqlite3.connect
+    sqlite3.connect = lambda *a, **k: connect(*a, **{"factory": Connection, **k})  # type: ignore[assignment,misc]
 
 
 # ---- power cuts

@@ -30,7 +30,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from errno import EIO, ENOSPC
 from pathlib import Path
@@ -71,7 +71,9 @@ def originals(folder: Path) -> None:
 # ---- the work that is cut short; runs in a child of Trials
 
 
-def day(root: str, logs: str, ledger: str = "", *, deliver: bool = True, clutter: bool = False) -> dict[str, Any]:
+def day(
+    root: str, logs: str, ledger: str = "", *, deliver: bool = True, readers: int = 0, clutter: bool = False
+) -> dict[str, Any]:
     """All of it, from whatever is there. What has been acknowledged is marked at once.
 
     Args:
@@ -79,10 +81,11 @@ def day(root: str, logs: str, ledger: str = "", *, deliver: bool = True, clutter
       logs: the original logs.
       ledger: file of what was acknowledged, see ``mark``.
       deliver: robots and people bring again what they do not know to be safe.
+      readers: processes that read the logs.
       clutter: also a hundred files, to fill a small disk.
     """
-    if hasattr(ingest_module, "BATCH_FILES"):
-        ingest_module.BATCH_FILES = 2  # so that five files make more than one batch
+    ingest_module.BATCH_FILES = 2  # so that five files make more than one batch
+    ingest_module.BUSY = 0, 0  # and are worth the starting of processes
     w = Workspace(Path(root) / "w")
     blobs = {p.name: p.read_bytes() for p in Path(logs).iterdir()}
     if deliver:
@@ -103,8 +106,8 @@ def day(root: str, logs: str, ledger: str = "", *, deliver: bool = True, clutter
             if hashlib.sha256(blobs[name]).hexdigest() not in there and not any(w.quarantine.glob(f"*-{name}")):
                 with disk_errors(w.inbox), open(w.inbox / name, "wb") as f:  # nobody syncs
                     f.write(blobs[name])
-    report = ingest(w, progress=lambda done, _: mark(f"progress {done}", ledger))
-    if deliver and not getattr(report, "held", ()):
+    report = ingest(w, progress=lambda done, _: mark(f"progress {done}", ledger), workers=readers)
+    if deliver and not report.held:
         mark(f"ingested {len(blobs)}", ledger)
     with w.store.scratch() as folder:
         with disk_errors(folder):
@@ -255,15 +258,22 @@ class Campaigns:
     Attributes:
       outcomes: what happened -> how often.
       failures: one line for each trial after which not everything was as it must be.
+
+    Args:
+      shim: what ``crashdisk.compiled`` gave; without one only ``kills``.
+      place: an empty folder.
+      work: another function than ``work``, and where it is imported from.
     """
 
-    def __init__(self, shim: Path, place: Path) -> None:
+    def __init__(
+        self, shim: Path | None, place: Path, *, work: str = "durability:work", path: Sequence[Path] = ()
+    ) -> None:
         self.place, self.logs, self.root = place, place / "logs", place / "disk"
         self.logs.mkdir()
         originals(self.logs)
         self.outcomes: Counter[str] = Counter()
         self.failures: list[str] = []
-        self.trials = Trials(shim, "durability:work", [HERE])
+        self.trials = Trials(shim, work, [HERE, *path])
         # What the logs hold, and how many calls a day takes, from a day on which nothing happens.
         self.truth = Truth({p.name: p.read_bytes() for p in self.logs.iterdir()})
         end = self._run(self._disk())
@@ -279,26 +289,27 @@ class Campaigns:
             raise RuntimeError("ingest does not find the episodes even when nothing happens")
         complete(self.root, self.truth)
 
-    def kills(self, count: int, rng: random.Random) -> None:
+    def kills(self, count: int, rng: random.Random, *, readers: int = 0) -> None:
         """SIGKILL at random points, most of them at a call, the others at a time."""
         begin = time.perf_counter()
-        self._run(self._disk())
+        calls = self._run(self._disk(), readers=readers).calls
         day_s = time.perf_counter() - begin
         self._told()
         while self.outcomes["kills"] < count:
             root, told = self._disk(), []
             for _ in range(rng.choice((1, 2))):  # the process that recovers may be killed as well
                 if rng.random() < 0.8:
-                    end = self._run(root, kill_at=rng.randint(1, self.calls))
+                    end = self._run(root, readers=readers, kill_at=rng.randint(1, calls))
                 else:
-                    end = self._run(root, kill_after_s=rng.uniform(0, day_s))
+                    end = self._run(root, readers=readers, kill_after_s=rng.uniform(0, day_s))
                 self.outcomes["kills"] += end.signal != 0
                 told += self._told()
             self._judge(f"killed after {len(told)} acknowledgements", told)
 
     def states(self, count: int, rng: random.Random) -> None:
-        """Power cuts: in a day, in the day after another one's power cut, and with two processes at work."""
-        kinds = {"day": count - count // 4 * 2, "recovery": count // 4, "day of two processes": count // 4}
+        """Power cuts: in a day, in the day after another one's power cut, and with several processes at work."""
+        kinds = dict.fromkeys(("recovery", "day of two ingests", "day with two readers"), count // 4)
+        kinds = {"day": count - sum(kinds.values()), **kinds}
         start = self.place / "start"
         for kind, left in kinds.items():
             while left > 0:
@@ -368,9 +379,13 @@ class Campaigns:
         self.root.mkdir()
         return self.root
 
-    def _run(self, root: Path, do: str = "day", *, clutter: bool = False, **how: Any) -> crashdisk.End:
+    def _run(
+        self, root: Path, do: str = "day", *, readers: int = 0, clutter: bool = False, **how: Any
+    ) -> crashdisk.End:
         arguments = {"do": do, "root": str(root), "logs": str(self.logs), "ledger": str(self.place / "ledger")}
-        return self.trials.run(root, arguments | ({"clutter": True} if clutter else {}), **how)
+        if do == "day":
+            arguments |= {"readers": readers, "clutter": clutter}
+        return self.trials.run(root, arguments, **how)
 
     def _told(self) -> list[str]:
         """What was acknowledged since the last time."""
@@ -379,17 +394,18 @@ class Campaigns:
         path.unlink(missing_ok=True)
         return lines
 
-    def _recorded(self, start: Path | None, do: str) -> tuple[crashdisk.Disk, list[crashdisk.Event]]:
+    def _recorded(self, start: Path | None, kind: str) -> tuple[crashdisk.Disk, list[crashdisk.Event]]:
         """Run to the end on a disk (an empty one when None); what was there before, and the events."""
         trace, root = self.place / "trace", self._disk()
         if start is not None:
             shutil.copytree(start, root, dirs_exist_ok=True)
         before = crashdisk.Disk(root)
         trace.unlink(missing_ok=True)
-        end = self._run(root, do, trace=trace)
+        do = "both" if "two ingests" in kind else "day"
+        end = self._run(root, do, readers=2 if "readers" in kind else 0, trace=trace)
         self._told()
         if end.result and "error" in end.result:
-            self.failures.append(f"{do}, nothing cut: {end.result['traceback']}")
+            self.failures.append(f"{kind}, nothing cut: {end.result['traceback']}")
         return before, crashdisk.read_trace(trace)
 
     def _judge(self, what: str, told: list[str]) -> None:
@@ -437,6 +453,7 @@ def main() -> int:
         share = 1.0 if args.faults == "all" else float(args.faults)
         campaigns: list[tuple[str, Callable[[Campaigns], Any]]] = [
             ("kills", lambda c: c.kills(args.kills, rng)),
+            ("kills of readers", lambda c: c.kills(args.kills // 40, rng, readers=2)),
             ("power cuts", lambda c: c.states(args.states, rng)),
             ("failing calls", lambda c: c.faults(rng, share=share)),
             ("full disks", lambda c: c.full_disks(args.full_disks, rng)),

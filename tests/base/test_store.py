@@ -6,7 +6,9 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -206,6 +208,111 @@ def test_leftovers_of_writers_killed_long_ago_are_swept(store, tmp_path):
     os.utime(old, (0, 0))
     Store(tmp_path)
     assert not old.exists() and young.exists()
+
+
+def test_folders_of_killed_writers_are_swept_at_once_and_those_of_living_ones_are_left(store, tmp_path):
+    child = os.fork()
+    if child == 0:
+        with store.scratch() as folder:
+            (folder / "spilled").write_bytes(b"half")
+            os._exit(9)
+    os.waitpid(child, 0)
+    tmp = store.blobs / "tmp"
+    assert len(list(tmp.glob("held-*/spilled"))) == 1
+    with store.scratch() as mine:
+        (mine / "a").write_bytes(b"x")
+        Store(tmp_path)
+        assert list(tmp.glob("held-*")) == [mine] and (mine / "a").exists()
+    assert list(tmp.iterdir()) == []
+
+
+def test_a_folder_left_by_others_long_ago_does_not_stop_the_store(store, tmp_path):
+    old = store.blobs / "tmp" / "tmpabc"
+    old.mkdir()
+    (old / "part").write_bytes(b"x")
+    os.utime(old, (0, 0))
+    Store(tmp_path)
+    assert not old.exists()
+
+
+def test_a_batch_becomes_visible_at_its_end_and_syncs_each_folder_once(store, monkeypatch):
+    synced = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), real(fd)))
+    blobs = [bytes([i]) for i in range(60)]
+    with store.batch():
+        digests = [store.keep(b)[0] for b in blobs] + store.keep(blobs[0], blobs[1])
+        assert not any(store.path(d).exists() for d in digests)
+        with pytest.raises(Missing):
+            store.register("log", digests[0], producer=BY)
+    assert all(store.get(d) == b for d, b in zip(digests, blobs, strict=False))
+    folders = [p for p in synced if os.path.isdir(p)]
+    assert len(folders) == len(set(folders)) == len({d[:2] for d in digests}) + 1
+    assert len(synced) == len(folders) + 60
+
+
+def test_a_batch_that_fails_keeps_nothing(store, tmp_path):
+    mine, again = tmp_path / "mine", tmp_path / "again"
+    mine.write_bytes(b"y")
+    again.write_bytes(b"y")
+    with pytest.raises(RuntimeError), store.batch():
+        (digest,) = store.keep(b"x")
+        store.keep_file(mine, move=True)
+        store.keep_file(again, move=True)
+        raise RuntimeError
+    assert not store.path(digest).exists() and mine.read_bytes() == b"y" == again.read_bytes()
+    assert list((store.blobs / "tmp").iterdir()) == []
+    store.keep(b"x")
+    assert store.path(digest).exists()
+
+
+@pytest.mark.parametrize("move", [False, True])
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("known", [False, True])
+def test_files_are_kept_whole(store, tmp_path, move, named, known):
+    source, content = tmp_path / "f", os.urandom(3_000_000)
+    source.write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    if known:
+        store.keep(content)
+    assert store.keep_file(source, digest=digest if named else "", move=move) == digest
+    assert store.get(digest) == content
+    assert source.exists() != move
+    assert list((store.blobs / "tmp").iterdir()) == []
+
+
+def test_a_known_file_is_not_copied_again_but_a_damaged_blob_is_replaced(store, tmp_path, monkeypatch):
+    source = tmp_path / "f"
+    source.write_bytes(b"x" * 1000)
+    digest = store.keep_file(source)
+    with monkeypatch.context() as m:
+        m.setattr(store_module, "_copied", None)
+        assert store.keep_file(source, digest=digest) == digest
+    store.path(digest).write_bytes(b"x" * 999)
+    store.keep_file(source, digest=digest)
+    assert store.get(digest) == b"x" * 1000
+
+
+def test_a_file_that_is_not_what_was_said_is_not_kept(store, tmp_path):
+    (tmp_path / "f").write_bytes(b"grown")
+    digest = hashlib.sha256(b"gro").hexdigest()
+    with store.batch(), pytest.raises(InputError, match="changed while it was read"):
+        store.keep_file(tmp_path / "f", digest=digest)
+    assert list(store.blobs.glob("??/*")) == [] and list((store.blobs / "tmp").iterdir()) == []
+
+
+def test_a_file_of_another_file_system_is_copied_and_removed(store):
+    try:
+        other = tempfile.TemporaryDirectory(dir="/dev/shm")
+    except OSError:
+        pytest.skip("no second file system")
+    with other as folder:
+        source = Path(folder) / "f"
+        source.write_bytes(b"x")
+        if source.stat().st_dev == store.blobs.stat().st_dev:
+            pytest.skip("no second file system")
+        assert store.get(store.keep_file(source, move=True)) == b"x"
+        assert not source.exists()
 
 
 def test_threads_share_one_store(store):

@@ -29,7 +29,7 @@ from flyball.base.errors import Conflict, Damaged, InputError, Missing, NotPossi
 BUSY_S = 30.0  # how long a writer waits for another process before it gives up
 STALE_S = 86_400.0  # temporary files that nobody locks are removed when older than this
 VERSION = 1
-_PIECE = 1 << 20
+_PIECE = 1 << 19
 _HELD = "held-"  # folders of temporary files, locked by the process that uses them
 
 _SCHEMA = """
@@ -52,7 +52,8 @@ class _Batch:
 
     folder: Path
     waiting: dict[str, Path] = field(default_factory=dict)  # digest -> file that gets its name
-    digests: set[str] = field(default_factory=set)  # all of them, also those the store held before
+    held: set[str] = field(default_factory=set)  # digests that the store had before
+    done_with: list[Path] = field(default_factory=list)  # files to remove at the end
 
 
 class Store:
@@ -130,8 +131,8 @@ class Store:
             if move and not digest:
                 digest = _digest_of(source)
             if digest and self._known(digest):
-                if move:
-                    source.unlink()
+                if move and self._batch.waiting.get(digest) != source:
+                    self._batch.done_with.append(source)
                 return digest
             if move and source.stat().st_dev == self._batch.folder.stat().st_dev:
                 self._batch.waiting[digest] = source
@@ -144,7 +145,7 @@ class Store:
             if digest or not self._known(found):
                 self._batch.waiting[found] = temporary
             if move:
-                source.unlink()
+                self._batch.done_with.append(source)
         return found
 
     @contextmanager
@@ -199,14 +200,16 @@ class Store:
         return batch
 
     def _known(self, digest: str) -> bool:
-        """Whether the batch or the store has a digest, whole; notes that its folders are to be synced."""
-        self._batch.digests.add(digest)
-        if digest in self._batch.waiting:
+        """Whether the batch or the store has a digest, whole."""
+        if digest in self._batch.waiting or digest in self._batch.held:
             return True
         try:
-            return _digest_of(self.path(digest)) == digest
+            if _digest_of(self.path(digest)) != digest:
+                return False
         except FileNotFoundError:
             return False
+        self._batch.held.add(digest)
+        return True
 
     def _name(self, batch: _Batch) -> None:
         """Give blobs their names, durably: contents first, then names, then the folders that hold them."""
@@ -217,10 +220,13 @@ class Store:
             path.parent.mkdir(exist_ok=True)
             os.replace(source, path)
         # Also for blobs that were there: their writer may not have come as far as this yet.
-        for folder in sorted({self.path(digest).parent for digest in batch.digests}):
+        folders = sorted({self.path(digest).parent for digest in (*batch.waiting, *batch.held)})
+        for folder in folders:
             sync_folder(folder)
-        if batch.digests:
+        if folders:
             sync_folder(self.blobs)
+        for source in batch.done_with:
+            source.unlink(missing_ok=True)
 
     def path(self, digest: str) -> Path:
         """Where the blob of a digest lives, whether it exists or not.
@@ -563,6 +569,8 @@ def _copied(source: Path, target: Path) -> str:
             at = 0
             while at < n:
                 at += f.write(piece[at:n])
+            if hasattr(os, "posix_fadvise"):  # the disk begins now, so that the fsync has less to wait for
+                os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     return digest.hexdigest()
 
 
