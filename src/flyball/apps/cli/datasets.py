@@ -222,7 +222,7 @@ def _verify_folder(args: argparse.Namespace, out: Output) -> int:
 
 
 def _export(args: argparse.Namespace, out: Output, space: Workspace, datasets: Datasets) -> int:
-    from flyball.episodes.datasets.layout import TableOptions, plan
+    from flyball.episodes.datasets.layout import UNWANTED, TableOptions, plan
     from flyball.episodes.datasets.lerobot import export
     from flyball.episodes.datasets.versions import PRODUCER
 
@@ -247,8 +247,7 @@ def _export(args: argparse.Namespace, out: Output, space: Workspace, datasets: D
     labels = {"folder": str(report.folder), "format": report.version, "name": str(version)}
     space.store.put("export", report.manifest, parents=(version.digest,), producer=PRODUCER, labels=labels)
     out.result(_document(report, str(version)), _exported(report))
-    unwanted = ("not wanted", "pictures are not wanted")
-    return 3 if any(why not in unwanted for _, why in report.left_out) else 0
+    return 3 if any(why not in UNWANTED for _, why in report.left_out) else 0
 
 
 def _document(report: ExportReport, name: str) -> dict[str, Any]:

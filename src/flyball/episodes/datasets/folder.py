@@ -442,7 +442,7 @@ def _parquet(path: Path) -> Iterator[None]:
     pa, _ = arrow()
     try:
         yield
-    except (pa.ArrowException, OSError, MemoryError) as err:
+    except (pa.ArrowException, OSError, MemoryError, ValueError, KeyError) as err:
         text = " ".join(str(err).split())[:160]
         raise Damaged(f"not sound Parquet ({text})", where=str(path)) from err
 

@@ -36,6 +36,8 @@ RESERVED = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 COMMANDS = frozenset({"action", "actions", "command", "commands", "target", "targets", "setpoint", "setpoints", "cmd"})
 CODECS = ("h264", "av1")
 DEPTH = ("raw:mono16", "raw:32FC1")
+UNWANTED = ("not wanted", "pictures are not wanted")
+"""Why something is left out that the user asked to leave out."""
 MAX_FPS = 1000
 MAX_SIZE = 1 << 16
 """Elements of a sample that may become a column."""
@@ -143,8 +145,9 @@ def plan(store: Store, dataset: Dataset, options: TableOptions) -> Layout:
     for name in options.without:
         if name not in specs and name not in cameras and name not in dict(left_out):
             raise Missing.named("signal or camera", name, [*specs, *cameras], where="dataset")
-        if specs.pop(name, None) or cameras.pop(name, None):
-            left_out.append((name, "not wanted"))
+        specs.pop(name, None)
+        cameras.pop(name, None)
+        left_out = [(n, why) for n, why in left_out if n != name] + [(name, UNWANTED[0])]
     state, action = _roles(specs, options)
     features = [
         _numbers(key, [specs[n] for n in names], options) for key, names in ((STATE, state), (ACTION, action)) if names
@@ -158,7 +161,7 @@ def plan(store: Store, dataset: Dataset, options: TableOptions) -> Layout:
     for name in sorted(cameras):
         encoding, height, width = cameras[name]
         if options.images == "none":
-            left_out.append((name, "pictures are not wanted"))
+            left_out.append((name, UNWANTED[1]))
         elif encoding in DEPTH:
             left_out.append((name, f"{encoding} would lose precision in 8 bits"))
         else:
