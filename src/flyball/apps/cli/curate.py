@@ -49,6 +49,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
         what = " ".join(names) or "all checks"
         out.result({"taken_back": n, "checks": names}, [f"{n} verdicts of {what} taken back; nothing was deleted"])
         return 0
+    catalogue.query(args.where)  # a bad condition is refused before anything is shown
     with progress() as shown:
         shown.stage("checking episodes", 1)
         done = curate(catalogue, chosen, args.where, bodies=_bodies(), progress=shown.at)

@@ -79,6 +79,7 @@ class Seen:
 
 Look: TypeAlias = Callable[..., Any]
 Judge: TypeAlias = Callable[..., Mapping[str, list[Finding]]]
+"""Everything kept in one group -> findings by digest; one that is left out is one of which nothing can be said."""
 
 
 @dataclass(frozen=True)
@@ -146,12 +147,12 @@ class Check:
             return None
         return self.look(episode, **_wanted(self.look, {**given, **self._numbers()}))
 
-    def judged(self, seen: list[Seen]) -> dict[str, list[Finding]]:
+    def judged(self, seen: list[Seen]) -> dict[str, Findings]:
         """Findings by digest of what ``look_at`` kept of the episodes of one group."""
         if self.judge is None:
             return {s.digest: s.kept for s in seen}
         found = self.judge(seen, **_wanted(self.judge, self._numbers()))
-        return {s.digest: list(found.get(s.digest, ())) for s in seen}
+        return {s.digest: found.get(s.digest) for s in seen}
 
     @property
     def looks_at(self) -> tuple[Look, tuple[tuple[str, float], ...]]:

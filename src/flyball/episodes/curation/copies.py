@@ -10,10 +10,13 @@ from __future__ import annotations
 import numpy as np
 
 from flyball.episodes.curation.check import Finding, Parameter, Seen, check
-from flyball.episodes.curation.tracks import SKETCH, Track, Way, scale_of, track, way
+from flyball.episodes.curation.motion import Array
+from flyball.episodes.curation.tracks import SKETCH, Track, resampled, scale_of, track, way
 from flyball.episodes.episode import Episode
 
 POINTS = 32
+FINE = 0.01
+"""Step along ways: the copies that are to be told apart differ by less than repetitions do."""
 
 
 def _judge(seen: list[Seen], *, shared: float, closer: float, enough: float) -> dict[str, list[Finding]]:
@@ -47,27 +50,42 @@ def _overlap(a: Track, b: Track) -> float:
 
 
 def _close(seen: list[Seen], found: dict[str, list[Finding]], closer: float, enough: float) -> None:
-    scale = scale_of([s.kept for s in seen]) if len(seen) > enough else None
+    scale = scale_of([s.kept for s in seen], FINE) if len(seen) > enough else None
     if scale is None:
         return
-    ways: list[Way] = [way(s.kept, scale) for s in seen]
-    flat = np.stack([w.resampled(POINTS).ravel() for w in ways]).astype(np.float32)
+    ways = [way(s.kept, scale).points for s in seen]
+    nearest = _nearest(ways)
+    distance = np.array([max(_apart(ways[i], ways[j]), _apart(ways[j], ways[i])) for i, j in enumerate(nearest)])
+    usual = float(np.median(distance))
+    for i, j in sorted(enumerate(nearest), key=lambda pair: distance[pair[0]]):
+        first, second = min(i, j), max(i, j)
+        if distance[i] < closer * usual and not found[seen[second].digest] and not found[seen[first].digest]:
+            text = f"its way is {distance[i] / usual:.2g} of the usual distance from that of {seen[first].digest[:12]}"
+            excess = closer * usual / max(distance[i], 1e-3 * closer * usual)
+            found[seen[second].digest].append(Finding(text, "", float(excess)))
+
+
+def _nearest(ways: list[Array]) -> list[int]:
+    """The other way that each is nearest to, as seen from a few points at equal shares of their lengths."""
+    flat = np.stack([resampled(w, POINTS).ravel() for w in ways]).astype(np.float32)
     square = (flat**2).sum(axis=1)
-    nearest, distance = np.zeros(len(flat), int), np.full(len(flat), np.inf)
+    out: list[int] = []
     for a in range(0, len(flat), 512):
         d = square[a : a + 512, None] + square[None, :] - 2 * flat[a : a + 512] @ flat.T
-        rows = np.arange(len(d))
-        d[rows, a + rows] = np.inf
-        nearest[a : a + 512] = d.argmin(axis=1)
-        distance[a : a + 512] = np.sqrt(np.maximum(d.min(axis=1), 0) / POINTS)
-    usual = float(np.median(distance))
-    for i in np.argsort(nearest):
-        j = int(nearest[i])
-        first, second = min(int(i), j), max(int(i), j)
-        if distance[i] < closer * usual and not found[seen[second].digest]:
-            text = f"its way is {distance[i] / usual:.2g} of the usual distance from that of {seen[first].digest[:12]}"
-            limit = closer * usual
-            found[seen[second].digest].append(Finding(text, "", float(limit / max(distance[i], 1e-3 * limit))))
+        d[np.arange(len(d)), a + np.arange(len(d))] = np.inf
+        out += d.argmin(axis=1).tolist()
+    return out
+
+
+def _apart(a: Array, b: Array) -> float:
+    """Mean distance of the points of one way from the line that the other draws."""
+    start, along = b[:-1], np.diff(b, axis=0)
+    square = np.maximum((along**2).sum(axis=1), 1e-12)
+    total = 0.0
+    for p in a:
+        share = np.clip(((p - start) * along).sum(axis=1) / square, 0, 1)
+        total += float(np.sqrt(((start + share[:, None] * along - p) ** 2).sum(axis=1).min()))
+    return total / len(a)
 
 
 @check(

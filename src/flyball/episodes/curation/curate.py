@@ -185,7 +185,8 @@ def _look(
 
 def _judge(catalogue: Catalogue, c: Check, looks: _Looks, held: Mapping[tuple[str, str], Verdict]) -> Tally:
     """Judge what was kept, write the rows that say something new in one transaction."""
-    tally = Tally(c, {"silent": len(looks.silent)} if looks.silent else {}, failed=list(looks.failed))
+    tally = Tally(c, failed=list(looks.failed))
+    silent = list(looks.silent)
     said: list[tuple[str, list[Finding], tuple[str, ...]]] = []
     for group, seen in looks.groups().items():
         try:
@@ -195,7 +196,8 @@ def _judge(catalogue: Catalogue, c: Check, looks: _Looks, held: Mapping[tuple[st
             tally.failed += [(s.digest, text) for s in seen]
             continue
         compared = () if not c.compares else (_comparison(catalogue, group, seen),)
-        said += [(s.digest, found[s.digest], compared or looks.cameras[s.digest]) for s in seen]
+        said += [(s.digest, f, compared + looks.cameras[s.digest]) for s in seen if (f := found[s.digest]) is not None]
+        silent += [s.digest for s in seen if found[s.digest] is None]
     with catalogue.store.transaction():
         for digest, findings, inputs in said:
             verdict = c.meaning if findings else PASS
@@ -203,7 +205,8 @@ def _judge(catalogue: Catalogue, c: Check, looks: _Looks, held: Mapping[tuple[st
             if findings:
                 tally.found.append((digest, sorted(findings, key=lambda f: -f.excess)))
             tally.added += _say(catalogue, held, digest, c, verdict, _reason(findings), inputs)
-        for digest in looks.silent:
+        tally.counts |= {"silent": len(silent)} if silent else {}
+        for digest in silent:
             if (c.name, digest) in held:
                 tally.added += _say(catalogue, held, digest, c, "", "the rule does not apply", ())
     tally.found.sort(key=lambda row: -row[1][0].excess)

@@ -22,7 +22,7 @@ from flyball.episodes.curation.values import limits
 from flyball.episodes.episode import Episode, Frames
 
 Array = NDArray[np.float64]
-Images = NDArray[np.uint8]
+Images = NDArray[Any]
 START_NS = 1_790_000_000_000_000_000
 
 
@@ -32,7 +32,7 @@ class Specimen:
 
     Attributes:
       episode: its cameras index no blob.
-      images: camera -> pictures, (n, H, W, C), uint8.
+      images: camera -> pictures, (n, H, W, C), as decoded.
     """
 
     episode: Episode
@@ -54,7 +54,9 @@ class Specimen:
 # clean recordings ----------------------------------------------------------------------------------------------
 
 
-def arm(seed: int, *, task: int = 0, packed: bool = False, camera: bool = True, wander: float = 0.05) -> Specimen:
+def arm(
+    seed: int, *, task: int = 0, packed: bool = False, camera: bool = True, wander: float = 0.05, slow: float = 1.0
+) -> Specimen:
     """A six-joint arm with a gripper that does what a position-controlled arm does.
 
     It moves between poses of its task by minimum-jerk paths and pauses there; servos follow late and sag under load;
@@ -67,6 +69,7 @@ def arm(seed: int, *, task: int = 0, packed: bool = False, camera: bool = True, 
         signals of their own, with units and limits.
       camera: with pictures of 48 x 64 pixels, 15 per second.
       wander: standard deviation of poses between attempts [rad].
+      slow: how many times as long everything takes; the way is the same.
     """
     body, own = np.random.default_rng([11, task]), np.random.default_rng([12, task, seed])
     hz, fps = (30.0, 15.0) if packed else (50.0, 15.0)
@@ -78,10 +81,10 @@ def arm(seed: int, *, task: int = 0, packed: bool = False, camera: bool = True, 
     for k in range(1, n_poses):
         move = max(0.6, float(np.abs(poses[k] - poses[k - 1]).max()) / speed)
         pause = own.uniform(0.1, 0.7)
-        t_knots += [t_knots[-1] + move, t_knots[-1] + move + pause]
+        t_knots += [t_knots[-1] + slow * move, t_knots[-1] + slow * (move + pause)]
         q_knots += [poses[k], poses[k]]
         shut += [shut[-1], 1.0 if k % 2 else 0.0]
-    n = int(t_knots[-1] * hz)
+    n = int((t_knots[-1] + 0.4) * hz)  # somebody stops the recording a moment after
     t = np.arange(n) / hz
     sent = _minimum_jerk(t, np.array(t_knots), np.array(q_knots))
     grip = np.interp(t, t_knots, shut) * 0.06
@@ -362,23 +365,27 @@ def _dead(x: Specimen, severity: float, rng: np.random.Generator) -> Specimen | 
     name, j = found[int(rng.integers(len(found)))]
     v = numbers(x.episode.signals[name])[:, j]
     n = round(severity * len(v))
-    begin = int(rng.integers(0, len(v) - n + 1))
     level = float(noise(v[:, None])[0])
+    for _ in range(20):  # where it moves, or nobody could tell
+        begin = int(rng.integers(0, len(v) - n + 1))
+        if np.ptp(v[begin : begin + n]) > 0.3 * np.ptp(v):
+            break
+    else:
+        return None
     out = v.copy()
     out[begin : begin + n] = v[begin] + np.round(rng.normal(0, 1, n)) * level
     return _put(x, name, j, out)
 
 
 def _clipped(x: Specimen, severity: float, rng: np.random.Generator) -> Specimen | None:
-    """Cut off where it moves fastest near one end of its range, so that ``severity`` of the samples are cut."""
+    """Cut off at one end, by ``severity`` of its range."""
     found = _moving_element(x, rng, 60.0)
     if found is None:
         return None
     name, j = found
     v = numbers(x.episode.signals[name])[:, j]
-    q = float(np.quantile(v, 1 - severity if rng.random() < 0.5 else severity))
-    out = np.minimum(v, q) if q > np.median(v) else np.maximum(v, q)
-    return _put(x, name, j, out) if (out == q).mean() < 0.8 else None
+    cut = severity * np.ptp(v)
+    return _put(x, name, j, np.minimum(v, v.max() - cut) if rng.random() < 0.5 else np.maximum(v, v.min() + cut))
 
 
 def _saturated(x: Specimen, severity: float, rng: np.random.Generator) -> Specimen | None:
@@ -570,7 +577,7 @@ DEFECTS = (
     Defect("infinite", "finite", "numbers", (1, 10), _not_finite(np.inf)),
     Defect("zero variance", "constant", "", (1,), _constant),
     Defect("dead joint", "dead", "share", (0.25, 0.5, 1.0), _dead),
-    Defect("clipped", "clipped", "share", (0.03, 0.1, 0.3), _clipped),
+    Defect("clipped", "clipped", "range", (0.05, 0.15, 0.4), _clipped),
     Defect("saturated", "saturation", "share", (0.15, 0.3, 0.6), _saturated),
     Defect("offset", "offset", "deg", (1, 2, 5, 10, 17), _offset),
     Defect("idle", "idle", "s", (2, 4, 8), _idle),

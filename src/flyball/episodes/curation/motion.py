@@ -20,6 +20,7 @@ from flyball.episodes.episode import Episode
 Array = NDArray[np.float64]
 
 COMMAND_WORDS = {"command", "commands", "cmd", "cmds", "action", "actions", "target", "desired", "setpoint", "goal"}
+RATES = {"velocity", "vel", "speed", "twist", "acceleration", "accel", "effort_rate"}
 MOST_TIMES = 100_000
 """Points of a time axis: clocks that are off may make an episode years long."""
 
@@ -34,18 +35,34 @@ def is_command(name: str) -> bool:
     return bool(words(name) & COMMAND_WORDS)
 
 
+def is_rate(name: str, s: Timed) -> bool:
+    """Whether a signal says how fast something changes, by its unit or name."""
+    return "/s" in s.spec.unit or bool(words(name) & RATES)
+
+
 def numbers(signal: Timed) -> Array:
-    """Samples as (n, elements) float64."""
-    return np.asarray(signal.values).reshape(len(signal.t_ns), -1).astype(float)
+    """Samples as (n, elements) float64; what is not finite takes the value before it, 0 at the beginning."""
+    x = np.asarray(signal.values).reshape(len(signal.t_ns), signal.spec.size).astype(float)
+    bad = ~np.isfinite(x)
+    if bad.any():
+        last = np.maximum.accumulate(np.where(bad, 0, np.arange(len(x))[:, None]), axis=0)
+        x = np.nan_to_num(np.take_along_axis(x, last, axis=0), posinf=0.0, neginf=0.0)
+    return x
 
 
 def continuous(episode: Episode) -> dict[str, Timed]:
-    """Signals that can be reasoned about as movement: floating point, at least 8 samples, time running forward."""
-    return {
-        name: s
-        for name, s in episode.signals.items()
-        if np.asarray(s.values).dtype.kind == "f" and len(s.t_ns) >= 8 and s.t_ns[-1] > s.t_ns[0]
-    }
+    """Signals that can be reasoned about as movement: floating point, at least 8 samples, stamps that run forward.
+
+    One with more than a tenth of its numbers not finite is left to the check on that.
+    """
+    return {name: s for name, s in episode.signals.items() if _is_continuous(s)}
+
+
+def _is_continuous(s: Timed) -> bool:
+    x, t = np.asarray(s.values), np.asarray(s.t_ns)
+    if x.dtype.kind != "f" or len(t) < 8 or not s.spec.size or t[-1] <= t[0] or (t[1:] < t[:-1]).any():
+        return False
+    return bool(np.isfinite(x).mean() > 0.9)
 
 
 def states(episode: Episode) -> dict[str, Timed]:
@@ -74,10 +91,10 @@ def noise(x: Array) -> Array:
     if len(x) < 3:
         return np.zeros(x.shape[1])
     second = np.abs(np.diff(x, 2, axis=0))
-    white = np.nanmedian(second, axis=0) / (0.6745 * np.sqrt(6.0))
+    white = np.median(second, axis=0) / (0.6745 * np.sqrt(6.0))
     step = np.abs(np.diff(x, axis=0))
     smallest = np.where(step > 0, step, np.inf).min(axis=0)
-    smallest = np.where(np.isfinite(smallest) & (smallest > 1e-9 * np.nanmax(np.abs(x), axis=0)), smallest, 0.0)
+    smallest = np.where(np.isfinite(smallest) & (smallest > 1e-9 * np.abs(x).max(axis=0)), smallest, 0.0)
     return np.maximum(white, smallest / 2)
 
 
@@ -85,7 +102,7 @@ def spread(x: Array) -> Array:
     """Range without the most extreme percent on either side, (n, e) -> (e,)."""
     if not len(x):
         return np.zeros(x.shape[1])
-    low, high = np.nanpercentile(x, [1, 99], axis=0)
+    low, high = np.percentile(x, [1, 99], axis=0)
     return high - low
 
 
@@ -109,8 +126,7 @@ def moving(x: Array, window: int, share: float = 0.02) -> NDArray[np.bool_]:
     """
     window = max(4, min(window, len(x)))
     block = window // 4
-    clean = np.nan_to_num(x)
-    total = np.cumsum(np.concatenate([np.zeros((1, x.shape[1])), clean]), axis=0)
+    total = np.cumsum(np.concatenate([np.zeros((1, x.shape[1])), x]), axis=0)
     smooth = (total[block:] - total[:-block]) / block
     before = (window - 1) // 2
     padded = np.pad(smooth, ((before, window - 1 - before + block - 1), (0, 0)), mode="edge")
@@ -172,8 +188,7 @@ def pairs(episode: Episode) -> list[Pair]:
             if sent.spec.shape == measured.spec.shape and sent.spec.unit == measured.spec.unit:
                 common = len((words(name) & words(other)) - COMMAND_WORDS)
                 x, y = numbers(sent), numbers(measured)
-                with np.errstate(invalid="ignore"):
-                    far = float(np.nanmedian(np.abs(at(measured.t_ns, y, sent.t_ns.astype(float)) - x)))
+                far = float(np.median(np.abs(at(measured.t_ns, y, sent.t_ns.astype(float)) - x)))
                 candidates.append((-common, far, other))
         if not candidates:
             continue
@@ -195,5 +210,5 @@ def lag_s(pair: Pair, most_s: float) -> float:
     """By how much the measured value follows the command [s], 0 to ``most_s``: where what remains varies least."""
     dt = float(pair.t[1] - pair.t[0])
     most = min(round(most_s / dt), len(pair.t) // 3)
-    left = [float(np.nanstd(pair.measured[k:] - pair.sent[: len(pair.sent) - k])) for k in range(most + 1)]
+    left = [float(np.std(pair.measured[k:] - pair.sent[: len(pair.sent) - k])) for k in range(most + 1)]
     return int(np.argmin(left)) * dt

@@ -30,13 +30,13 @@ class _Form:
 @dataclass(frozen=True)
 class _Kept:
     forms: dict[str, _Form]
-    against_body: list[Finding]
+    against_body: list[Finding] | None
 
 
 def _judge(seen: list[Seen], *, most: float, enough: float, factor: float) -> dict[str, list[Finding]]:
-    found = {s.digest: list(s.kept.against_body) for s in seen}
     if len(seen) - 1 < enough:
-        return found
+        return {s.digest: s.kept.against_body for s in seen if s.kept.against_body is not None}
+    found = {s.digest: list(s.kept.against_body or ()) for s in seen}
     names = Counter(n for s in seen for n in s.kept.forms)
     usual = {n for n, k in names.items() if k >= most * len(seen)}
     for s in seen:
@@ -65,12 +65,13 @@ def _judge(seen: list[Seen], *, most: float, enough: float, factor: float) -> di
             others = others[others > 0]
             if len(others) < enough or f.size <= 0:
                 continue
-            middle, lo, hi = (float(q) for q in np.quantile(others, [0.5, 0.05, 0.95]))
-            # Only where the others agree on a magnitude does a different one say something about units.
-            if hi < factor * lo and not middle / factor < f.size < middle * factor:
-                ratio = f.size / middle
-                text = f"values {ratio:.3g} times as large as usual, as in another unit"
-                found[digest].append(Finding(text, name, max(ratio, 1 / ratio) / factor))
+            middle = float(np.median(np.log(others)))
+            # Where the others do not agree on a magnitude, a different one says little about units.
+            wide = 4 * 1.48 * float(np.median(np.abs(np.log(others) - middle)))
+            off = abs(np.log(f.size) - middle)
+            if off > np.log(factor) + wide:
+                text = f"values {f.size / np.exp(middle):.3g} times as large as usual, as in another unit"
+                found[digest].append(Finding(text, name, float(np.exp(off - wide)) / factor))
     return found
 
 
@@ -90,11 +91,11 @@ def schema(episode: Episode, body: Embodiment | None) -> _Kept:
     forms = {}
     for name, s in episode.signals.items():
         x = numbers(s)
-        size = float(np.nanpercentile(np.abs(x), 95)) if np.isfinite(x).any() else 0.0
+        size = float(np.percentile(np.abs(x), 95)) if x.size else 0.0
         forms[name] = _Form(s.spec.shape, np.asarray(s.values).dtype.kind, s.spec.unit, size)
     for name, f in episode.frames.items():
         forms[name] = _Form((f.height, f.width), f.encoding, "picture", 0.0)
-    return _Kept(forms, [] if body is None else _against(episode, body))
+    return _Kept(forms, None if body is None else _against(episode, body))
 
 
 def _against(episode: Episode, body: Embodiment) -> list[Finding]:
@@ -111,8 +112,7 @@ def _against(episode: Episode, body: Embodiment) -> list[Finding]:
             low, high = limits(s)
             slack = 0.1 * (high - low)
             x = numbers(s)
-            with np.errstate(invalid="ignore"):
-                outside = float(((x < low - slack) | (x > high + slack)).any(axis=1).mean())
+            outside = float(((x < low - slack) | (x > high + slack)).any(axis=1).mean())
             if outside > 0:
                 found.append(Finding(f"beyond its specified limits in {outside:.1%} of the samples", spec.name))
     return found

@@ -16,12 +16,14 @@ from flyball.episodes.episode import Episode
     "time",
     1,
     "stamps never decrease, none lies more than {years:g} years from the others, signals overlap for at least "
-    "{overlap:.0%} of the shorter one, and no silence makes up more than {silence:.0%} of the episode",
+    "{overlap:.0%} of the shorter one and none begins and ends more than {shift_s:g} s after, or before, the rest, and "
+    "no silence makes up more than {silence:.0%} of the episode",
     years=Parameter(0.1, "a clock that was set in the middle jumps by years; no attempt lasts a month"),
     overlap=Parameter(0.5, "signals of one attempt are recorded together; another clock moves one of them away"),
+    shift_s=Parameter(0.3, "topics start late one by one, but a recording ends for all of them at once"),
     silence=Parameter(0.5, "longer than any drop worth calling one: a jump of the clock, or two episodes in one"),
 )
-def time(episode: Episode, *, years: float, overlap: float, silence: float) -> Findings:
+def time(episode: Episode, *, years: float, overlap: float, shift_s: float, silence: float) -> Findings:
     """Time stamps of signals and cameras, each and among each other."""
     stamps = {**{n: s.t_ns for n, s in episode.signals.items()}, **{n: f.t_ns for n, f in episode.frames.items()}}
     stamps = {n: np.asarray(t) for n, t in stamps.items() if len(t) >= 2}
@@ -56,6 +58,12 @@ def time(episode: Episode, *, years: float, overlap: float, silence: float) -> F
             if shorter > 0 and common < overlap * shorter:
                 text = f"overlaps the other signals for {max(common, 0) * 1e-9:.3g} of {shorter * 1e-9:.3g} s"
                 found.append(Finding(text, name, 2.0 - common / (overlap * shorter), begin[name]))
+                continue
+            first, last = (begin[name] - a) * 1e-9, (end[name] - b) * 1e-9
+            both = min(abs(first), abs(last)) if first * last > 0 else 0.0
+            if both > shift_s + 2e-9 * period_ns(stamps[name]):
+                text = f"begins and ends {both:.3g} s {'after' if first > 0 else 'before'} the other signals"
+                found.append(Finding(text, name, both / shift_s, begin[name]))
     return found
 
 
@@ -88,7 +96,7 @@ def drops(episode: Episode, *, gap: float, least_s: float, missing: float) -> Fi
             text = f"a gap of {steps[i] * 1e-9:.3g} s where {usual * 1e-9:.3g} s are usual"
             found.append(Finding(text, name, steps[i] / (gap * usual), int(t[i])))
             continue
-        lost = float(np.maximum(np.rint(steps / usual) - 1, 0).sum())
+        lost = float(np.maximum(np.floor(steps / usual - 0.6), 0).sum())  # 1.5 periods are another rate
         share = lost / (lost + len(t))
         if lost >= 3 and share > missing:
             text = f"{lost:.0f} of {lost + len(t):.0f} samples missing ({share:.1%})"

@@ -13,18 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flyball.base import Timed
-from flyball.episodes.curation.motion import Array, noise, numbers, period_ns, states, whole_grid, words
+from flyball.episodes.curation.motion import Array, is_rate, noise, numbers, period_ns, states, whole_grid
 from flyball.episodes.episode import Episode
 
 HZ = 25.0
 """Rate at which states are looked at [Hz]: movements that matter take longer than 40 ms."""
+SMOOTH_S = 0.2
+"""States are averaged over this time [s]: a way is about where things go, not about noise."""
 MOST_SAMPLES = 2000
 """Samples kept of an episode; a longer one is looked at less often."""
 SHINGLE = 12
 """Consecutive samples that must be equal, bit by bit, to count as copied."""
 SKETCH = 512
 """Hashes kept of an episode."""
-RATES = {"velocity", "vel", "speed", "twist", "acceleration", "accel", "effort_rate"}
+STEP = 0.04
+"""Step along a way, as a share of the group's range of movement."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,6 @@ class Track:
     sketch: NDArray[np.uint64]
 
 
-def is_rate(name: str, s: Timed) -> bool:
-    """Whether a signal says how fast something changes, by its unit or name."""
-    return "/s" in s.spec.unit or bool(words(name) & RATES)
-
-
 def track(episode: Episode) -> Track | None:
     """The states of an episode; None when fewer than 8 samples of any could be compared."""
     found = {n: s for n, s in sorted(states(episode).items()) if not is_rate(n, s)}
@@ -63,20 +61,42 @@ def track(episode: Episode) -> Track | None:
         grid = np.linspace(grid[0], grid[-1], MOST_SAMPLES)
     columns, elements, levels = [], [], []
     for name, s in found.items():
-        x = np.nan_to_num(numbers(s), posinf=0.0, neginf=0.0)
+        x = numbers(s)
         stamps = s.t_ns.astype(float)
-        block = max(1, round(float(grid[1] - grid[0]) / period_ns(s.t_ns)))
-        if block > 1:  # averages, so that a higher rate means less noise and nothing else
-            pad = np.pad(x, ((block // 2, block - 1 - block // 2), (0, 0)), mode="edge")
-            total = np.cumsum(np.concatenate([np.zeros((1, x.shape[1])), pad]), axis=0)
-            smooth = (total[block:] - total[:-block]) / block
-        else:
-            smooth = x
+        block = min(max(1, round(SMOOTH_S * 1e9 / period_ns(s.t_ns))), len(x))
+        pad = np.pad(x, ((block // 2, block - 1 - block // 2), (0, 0)), mode="edge")
+        total = np.cumsum(np.concatenate([np.zeros((1, x.shape[1])), pad]), axis=0)
+        smooth = (total[block:] - total[:-block]) / block
         levels.append(noise(x) / np.sqrt(block))
         columns.append(np.stack([np.interp(grid, stamps, smooth[:, j]) for j in range(x.shape[1])], axis=1))
         elements += [(name, j) for j in range(x.shape[1])]
+    for a, b, n in _places(found):  # what matters to a task is where things are relative to one another
+        i, j = elements.index((a, 0)), elements.index((b, 0))
+        whole = np.concatenate(columns, axis=1)
+        columns.append(whole[:, i : i + n] - whole[:, j : j + n])
+        level = np.concatenate(levels)
+        levels.append(np.hypot(level[i : i + n], level[j : j + n]))
+        elements += [(f"{a} - {b}", k) for k in range(n)]
     states32: NDArray[np.float32] = np.concatenate(columns, axis=1).astype(np.float32)
     return Track(tuple(elements), grid.astype(np.int64), states32, np.concatenate(levels), _sketch(found))
+
+
+def _places(signals: dict[str, Timed]) -> list[tuple[str, str, int]]:
+    """Pairs of signals that are places in one frame, and how many coordinates [m] both have."""
+    metres = {n: _leading_metres(s) for n, s in signals.items()}
+    names = [n for n, k in metres.items() if k >= 2]
+    return [
+        (a, b, min(metres[a], metres[b]))
+        for i, a in enumerate(names)
+        for b in names[i + 1 :]
+        if signals[a].spec.frame == signals[b].spec.frame
+    ]
+
+
+def _leading_metres(s: Timed) -> int:
+    units = s.spec.unit.split()
+    units = units * s.spec.size if len(units) == 1 else units
+    return next((i for i, u in enumerate(units) if u != "m"), len(units)) if len(s.spec.shape) == 1 else 0
 
 
 def _sketch(signals: dict[str, Timed]) -> NDArray[np.uint64]:
@@ -111,12 +131,13 @@ class Scale:
     step: float
 
 
-STEP = 0.04
-"""Step along a way, as a share of the group's range of movement."""
+def scale_of(tracks: list[Track], step: float = STEP) -> Scale | None:
+    """The common scale of a group; None when nothing moves in common.
 
-
-def scale_of(tracks: list[Track]) -> Scale | None:
-    """The common scale of a group; None when nothing moves in common."""
+    Args:
+      tracks: of its episodes.
+      step: along a way, as a share of the group's range of movement; never below the noise.
+    """
     counts: dict[tuple[str, int], int] = {}
     for t in tracks:
         for e in t.elements:
@@ -138,7 +159,7 @@ def scale_of(tracks: list[Track]) -> Scale | None:
     per_signal = {n: sum(1 for e in elements if e[0] == n) for n, _ in elements}
     weight = np.array([per_signal[n] for n, _ in elements], float)
     size = widths[moves] * np.sqrt(weight * len(per_signal))
-    step = max(STEP, 4.0 * float(np.linalg.norm(levels[moves] / size)))
+    step = max(step, 4.0 * float(np.linalg.norm(levels[moves] / size)))
     return Scale(elements, size, step)
 
 
@@ -154,10 +175,11 @@ class Way:
     points: Array
     t_ns: NDArray[np.int64]
 
-    def resampled(self, m: int) -> Array:
-        """The way as m points, (m, d)."""
-        at = np.linspace(0, len(self.points) - 1, m)
-        return np.stack([np.interp(at, np.arange(len(self.points)), c) for c in self.points.T], axis=1)
+
+def resampled(points: Array, m: int) -> Array:
+    """A way as m points at equal shares of its length, (k, d) -> (m, d)."""
+    at = np.linspace(0, len(points) - 1, m)
+    return np.stack([np.interp(at, np.arange(len(points)), c) for c in points.T], axis=1)
 
 
 def way(t: Track, scale: Scale) -> Way:
@@ -165,7 +187,7 @@ def way(t: Track, scale: Scale) -> Way:
     at = {e: j for j, e in enumerate(t.elements)}
     columns = [t.x[:, at[e]].astype(float) if e in at else np.zeros(len(t.x)) for e in scale.elements]
     x = np.stack(columns, axis=1) / scale.size
-    here = x[:5].mean(axis=0)
+    here = x[0]
     points, when = [here], [int(t.t_ns[0])]
     for state, now in zip(x, t.t_ns, strict=True):
         away = float(np.linalg.norm(state - here))
@@ -174,6 +196,6 @@ def way(t: Track, scale: Scale) -> Way:
             points.append(here)
             when.append(int(now))
             away -= scale.step
-    points.append(x[-5:].mean(axis=0))
+    points.append(x[-1])
     when.append(int(t.t_ns[-1]))
     return Way(np.array(points), np.array(when, np.int64))

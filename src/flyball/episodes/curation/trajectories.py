@@ -22,6 +22,8 @@ from flyball.episodes.curation.motion import Array
 from flyball.episodes.curation.tracks import Scale, Track, Way, scale_of, track, way
 from flyball.episodes.episode import Episode
 
+NEIGHBOURS = 6
+"""Points of other episodes that say what is usual at a place."""
 MOST_POINTS = 60_000
 """Points that a group's ways are compared with; more are thinned out evenly."""
 
@@ -40,11 +42,11 @@ class Departure:
 
     Attributes:
       digest: of the episode.
-      score: greatest distance from where successes have been, in units of how far a success (95 of 100) strays from the
-        others: above 1 it is where they are not.
+      score: greatest difference from where successes have been, in units of how far a success (95 of 100) strays from
+        the others: above 1 it is where they are not.
       t_ns: when the score first passes 1; None when it never does.
       at_end: the departure is that it ends elsewhere, although it went where successes go.
-      direction: the difference at its greatest, per element of the scale, (d,).
+      direction: the difference at its greatest, per element, in units of what a success does, (d,).
       kind: number of the kind of failure, from 0, the largest first; -1 for none.
     """
 
@@ -73,26 +75,33 @@ def departures(seen: Sequence[Seen], *, enough: int = 5, alike: float = 0.5) -> 
     is_good = np.array([s.outcome == "success" for s in seen])
     cloud = _Cloud([w.points for w, g in zip(ways, is_good, strict=True) if g], np.flatnonzero(is_good))
     ends = _Cloud([w.points[-1:] for w, g in zip(ways, is_good, strict=True) if g], np.flatnonzero(is_good))
-    raw = []
-    for i, w in enumerate(ways):
-        d, near = cloud.nearest(w.points, i)
-        e, end_near = ends.nearest(w.points[-1:], i)
-        raw.append((d, near, float(e[0]), end_near[0]))
-    # What a success itself does, leave-one-out: the unit of everything.
-    unit = max(float(np.quantile([d.max() for (d, *_), g in zip(raw, is_good, strict=True) if g], 0.95)), scale.step)
-    end_unit = max(float(np.quantile([e for (_, _, e, _), g in zip(raw, is_good, strict=True) if g], 0.95)), scale.step)
+    along = [w.points - cloud.usual(w.points, i) for i, w in enumerate(ways)]
+    at_end = [w.points[-1:] - ends.usual(w.points[-1:], i) for i, w in enumerate(ways)]
     out = []
-    for s, w, (d, near, end, end_near) in zip(seen, ways, raw, strict=True):
-        worst = int(np.argmax(d))
-        along, at_end = float(d[worst]) / unit, end / end_unit
-        if at_end > along:
-            direction = w.points[-1] - end_near
-            first = int(w.t_ns[-1]) if at_end > 1 else None
+    parts = [_scores(along, is_good, scale.step), _scores(at_end, is_good, scale.step)]
+    for i, (s, w) in enumerate(zip(seen, ways, strict=True)):
+        (path, off), (end, end_off) = ((scores[i], away[i]) for scores, away in parts)
+        worst = int(np.argmax(path))
+        if end[0] > path[worst]:
+            out.append(Departure(s.digest, float(end[0]), int(w.t_ns[-1]) if end[0] > 1 else None, True, end_off[0]))
         else:
-            direction = w.points[worst] - near[worst]
-            first = int(w.t_ns[int(np.argmax(d > unit))]) if along > 1 else None
-        out.append(Departure(s.digest, max(along, at_end), first, at_end > along, direction))
+            first = int(w.t_ns[int(np.argmax(path > 1))]) if path[worst] > 1 else None
+            out.append(Departure(s.digest, float(path[worst]), first, False, off[worst]))
     return _kinds(out, [s.outcome for s in seen], alike), scale
+
+
+def _scores(away: list[Array], is_good: NDArray[np.bool_], least: float) -> tuple[list[Array], list[Array]]:
+    """Score of each point, [(m,)], and the difference in units of what a success does, [(m, d)].
+
+    Each element is measured in what 95 of 100 successes keep to (leave-one-out), so that one signal that is off is not
+    drowned by many that are not; then the greatest of them in what 95 of 100 successes keep to.
+    """
+    most = np.array([np.abs(a).max(axis=0) for a, g in zip(away, is_good, strict=True) if g])
+    unit = np.maximum(np.quantile(most, 0.95, axis=0), 0.25 * least)
+    scaled = [a / unit for a in away]
+    raw = [np.abs(a).max(axis=1) for a in scaled]
+    whole = float(np.quantile([r.max() for r, g in zip(raw, is_good, strict=True) if g], 0.95))
+    return [r / whole for r in raw], scaled
 
 
 def _with_what_failures_move(scale: Scale, tracks: list[Track]) -> Scale:
@@ -140,28 +149,27 @@ class _Cloud:
         every = -(-len(points) // MOST_POINTS)
         self.points, self.owner = points[::every], owner[::every]
         self._tree: Any = cKDTree(self.points)
-        self._per_owner = max(len(p) for p in parts)
+        self._most_own = min(64, max(len(p) for p in parts))  # points of its own that may lie nearer than others'
 
     def nearest(self, x: Array, me: int) -> tuple[Array, Array]:
-        """(distances (k,), points (k, d)) of the nearest points of another episode."""
-        k = min(len(self.points), 8)
-        while True:
-            d, i = self._tree.query(x, k=k)
-            d, i = d.reshape(len(x), -1), i.reshape(len(x), -1)
-            other = self.owner[i] != me
-            if other.any(axis=1).all() or k == len(self.points):
-                break
-            k = min(len(self.points), k * 4)
-        first = np.argmax(other, axis=1)
-        rows = np.arange(len(x))
-        d = np.where(other[rows, first], d[rows, first], np.inf)
-        return d, self.points[i[rows, first]]
+        """Distances and numbers of the nearest points of others, each (m, k); infinite where there are fewer."""
+        k = min(len(self.points), NEIGHBOURS + self._most_own)
+        d, i = (np.asarray(a).reshape(len(x), -1) for a in self._tree.query(x, k=k))
+        d = np.where(self.owner[i] != me, d, np.inf)
+        order = np.argsort(d, axis=1)[:, :NEIGHBOURS]
+        return np.take_along_axis(d, order, 1), np.take_along_axis(i, order, 1)
+
+    def usual(self, x: Array, me: int) -> Array:
+        """Median of the nearest points of other episodes, (m, d)."""
+        d, i = self.nearest(x, me)
+        near = np.where(np.isfinite(d)[..., None], self.points[i], np.nan)
+        return np.asarray(np.nanmedian(near, axis=1))
 
 
 def _named(direction: Array, scale: Scale) -> str:
     j = int(np.argmax(np.abs(direction)))
     name, element = scale.elements[j]
-    return f"{name}[{element}] {direction[j] * scale.size[j]:+.3g}"
+    return f"{name}[{element}] too {'high' if direction[j] > 0 else 'low'}"
 
 
 def _judge_departure(seen: list[Seen], *, limit: float, enough: float, alike: float) -> dict[str, list[Finding]]:
@@ -170,7 +178,7 @@ def _judge_departure(seen: list[Seen], *, limit: float, enough: float, alike: fl
         return {}
     kinds = max((r.kind for r in rows), default=-1) + 1
     begin = {s.digest: int(s.kept.t_ns[0]) for s in seen}
-    found = {}
+    found: dict[str, list[Finding]] = {r.digest: [] for r in rows}
     for r in rows:
         if r.score <= limit:
             continue
@@ -191,7 +199,7 @@ def _judge_departure(seen: list[Seen], *, limit: float, enough: float, alike: fl
     tier=1,
     judge=_judge_departure,
     meaning="note",
-    limit=Parameter(1.5, "by construction one success in twenty reaches 1"),
+    limit=Parameter(1.25, "by construction one success in twenty reaches 1"),
     enough=Parameter(8, "the spread of successes must be known before anything departs from it"),
     alike=Parameter(0.5, "60 degrees: the same signals, the same sign"),
 )
@@ -240,15 +248,16 @@ def coverage(seen: Sequence[Seen]) -> Coverage | None:
 def novelties(seen: Sequence[Seen]) -> list[float]:
     """Share of each episode's way that no other of the group comes near, in order; 0 to 1.
 
-    Near is the distance to the nearest other episode that 95 of 100 points of the group keep.
+    Near is one and a half times the distance to others that the median episode never exceeds. All of the state counts:
+    an object that lies where none lay before is new throughout.
     """
     scale = scale_of([s.kept for s in seen]) if len(seen) >= 3 else None
     if scale is None:
         return [0.0] * len(seen)
     ways: list[Way] = [way(s.kept, scale) for s in seen]
     cloud = _Cloud([w.points for w in ways], np.arange(len(ways)))
-    far = [cloud.nearest(w.points, i)[0] for i, w in enumerate(ways)]
-    usual = max(float(np.quantile(np.concatenate(far), 0.95)), 2 * scale.step)
+    far = [cloud.nearest(w.points, i)[0][:, 0] for i, w in enumerate(ways)]
+    usual = max(1.5 * float(np.median([d.max() for d in far])), 2 * scale.step)
     return [float((d > usual).mean()) for d in far]
 
 
@@ -256,9 +265,8 @@ def _judge_novelty(seen: list[Seen], *, share: float, enough: float) -> dict[str
     if len(seen) <= enough:
         return {}
     return {
-        s.digest: [Finding(f"{new:.0%} of its way is covered by no other episode", "", new / share)]
+        s.digest: [Finding(f"{new:.0%} of its way is covered by no other episode", "", new / share)] * (new > share)
         for s, new in zip(seen, novelties(seen), strict=True)
-        if new > share
     }
 
 
@@ -270,7 +278,7 @@ def _judge_novelty(seen: list[Seen], *, share: float, enough: float) -> dict[str
     tier=1,
     judge=_judge_novelty,
     meaning="note",
-    share=Parameter(0.25, "by construction one point in twenty lies there; a quarter is another way of doing it"),
+    share=Parameter(0.25, "half of the episodes have almost none; a quarter is another way of doing it"),
     enough=Parameter(7, "what is new depends on what there is"),
 )
 def novelty(episode: Episode) -> Track | None:

@@ -24,6 +24,7 @@ from flyball.episodes.curation.motion import (
     noise,
     numbers,
     pairs,
+    period_ns,
     runs,
     spread,
     states,
@@ -47,6 +48,9 @@ def finite(episode: Episode) -> Findings:
             found.append(Finding(text, name, float(bad.sum()), int(s.t_ns[first])))
     return found if any(np.asarray(s.values).dtype.kind == "f" for s in episode.signals.values()) else None
 
+
+PLACES = ("rad", "m", "deg", "")
+"""Units in which a measurement follows its command; a force need not, nor a voltage."""
 
 _ENOUGH = Parameter(5, "with fewer episodes to compare with, 'usual' would be a matter of two or three")
 _MOST = Parameter(0.8, "four of five others, so that a few defective ones do not hide each other")
@@ -80,8 +84,7 @@ def _judge_constant(seen: list[Seen], *, enough: float, most: float) -> dict[str
 )
 def constant(episode: Episode) -> dict[str, NDArray[np.bool_]] | None:
     """Which elements have zero variance."""
-    with np.errstate(invalid="ignore"):
-        return {n: np.ptp(numbers(s), axis=0) == 0 for n, s in continuous(episode).items()} or None
+    return {n: np.ptp(numbers(s), axis=0) == 0 for n, s in continuous(episode).items()} or None
 
 
 def _whole_constants(seen: list[Seen], found: dict[str, list[Finding]]) -> dict[str, list[Finding]]:
@@ -106,7 +109,7 @@ def dead(episode: Episode, *, follows: float, sent: float, stuck_s: float) -> Fi
     """Joints that do not do what they are told, and sensors that stand still."""
     applies, found = False, []
     for pair in pairs(episode):
-        if not np.isfinite(pair.sent).all() or not np.isfinite(pair.measured).all():
+        if pair.unit not in PLACES:
             continue
         level = float(noise(pair.measured[:, None])[0])
         wanted, done = (float(spread(x[:, None])[0]) for x in (pair.sent, pair.measured))
@@ -134,16 +137,19 @@ def _switches(x: NDArray[np.float64]) -> bool:
 
 
 def _stuck(pair: Pair, stuck_s: float) -> tuple[int, int] | None:
-    """The longest stretch in which the measurement repeats exactly while the command moves, if long enough."""
+    """The longest stretch in which only noise is measured while the command moves, if long enough.
+
+    Static friction swallows small movements: it must be more than half the command's range, or a fifth one way.
+    """
     dt = float(pair.t[1] - pair.t[0])
-    still = np.concatenate([[False], np.diff(pair.measured) == 0])
+    still = ~moving(pair.measured[:, None], max(4, round(0.5 * stuck_s / dt)))[:, 0]
     wanted = float(spread(pair.sent[:, None])[0])
     best = None
     for a, b in runs(still):
-        if (b - a) * dt >= stuck_s and np.ptp(pair.sent[a:b]) > 0.1 * wanted:
+        if (b - a) * dt >= stuck_s and np.ptp(pair.sent[a:b]) > 0.2 * wanted:
             moved = abs(pair.sent[b - 1] - pair.sent[a])
-            steady = moved > 0.8 * np.ptp(pair.sent[a:b])  # not a to and fro within friction
-            if steady and (best is None or b - a > best[1] - best[0]):
+            steady = moved > 0.8 * np.ptp(pair.sent[a:b])
+            if (steady or np.ptp(pair.sent[a:b]) > 0.5 * wanted) and (best is None or b - a > best[1] - best[0]):
                 best = (a, b - 1)
     return best
 
@@ -152,7 +158,8 @@ def _stuck(pair: Pair, stuck_s: float) -> tuple[int, int] | None:
     "clipped",
     1,
     "no measured element stays exactly at its greatest or smallest value for {share:.1%} of the episode and "
-    "{samples:g} samples after reaching it at more than {speed:.0%} of its usual speed while moving",
+    "{samples:g} samples after reaching it, while other signals move, at more than {speed:.0%} of its usual speed; "
+    "nor, whatever its speed, where its noise never lets it repeat a value otherwise",
     share=Parameter(0.02, "a turning point lasts a few samples"),
     samples=Parameter(6, "a quantised signal repeats its extreme a few times at every turn"),
     speed=Parameter(0.5, "what comes to rest slows down first; what is cut off does not"),
@@ -165,20 +172,18 @@ def clipped(episode: Episode, *, share: float, samples: float, speed: float) -> 
         if len(x) < 32:
             continue
         level, width = noise(x), spread(x)
+        elsewhere = _others_move(episode, name, s)
         for j in range(x.shape[1]):
             v = x[:, j]
-            if not np.isfinite(v).all() or width[j] <= 12 * level[j]:
+            if width[j] <= 12 * level[j]:
                 continue
             applies = True
-            step = np.abs(np.diff(v))
-            usual = float(np.median(step[step > 2 * level[j]])) if (step > 2 * level[j]).any() else np.inf
             worst, where, text = 0.0, 0, ""
             for word, end in (("greatest", v.max()), ("smallest", v.min())):
-                # A run counts when it is entered, or left, at speed: noise alone never repeats an extreme for long.
                 flat = [
                     (a, b)
                     for a, b in runs(v == end)
-                    if b - a >= 3 and max(step[a - 1] if a else 0.0, step[b - 1] if b < len(v) else 0.0) > speed * usual
+                    if b - a >= 3 and (_cut_short(v, a, b, speed, level[j], elsewhere) or _never_repeats(v, end))
                 ]
                 held = sum(b - a for a, b in flat)
                 if held >= samples and held / len(v) > share and held / len(v) / share > worst:
@@ -189,17 +194,40 @@ def clipped(episode: Episode, *, share: float, samples: float, speed: float) -> 
     return found if applies else None
 
 
-@dataclass(frozen=True)
-class _AtLimit:
-    share: NDArray[np.float64]
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
+def _cut_short(
+    v: NDArray[np.float64], a: int, b: int, speed: float, level: float, elsewhere: NDArray[np.bool_] | None
+) -> bool:
+    """Whether the stretch a to b is entered or left at speed, while something else moves."""
+    step = np.abs(np.diff(v))
+    if not (step > 2 * level).any() or (elsewhere is not None and elsewhere[a:b].mean() <= 0.5):
+        return False
+    usual = float(np.median(step[step > 2 * level]))
+    return max(step[a - 1] if a else 0.0, step[b - 1] if b < len(v) else 0.0) > speed * usual
+
+
+def _never_repeats(v: NDArray[np.float64], end: float) -> bool:
+    """Whether a signal, away from an extreme, has noise (it goes up and down) that is finer than its resolution."""
+    step = np.diff(v)[(v[1:] != end) & (v[:-1] != end)]
+    turns = (step[1:] * step[:-1] < 0).mean() if len(step) >= 20 else 0.0
+    return bool(turns > 0.2 and (step == 0).mean() < 0.02)
+
+
+def _others_move(episode: Episode, name: str, s: Timed) -> NDArray[np.bool_] | None:
+    """Whether any other signal, or command, moves at each sample of this one; None when there is no other."""
+    rest = {n: o for n, o in continuous(episode).items() if n != name}
+    if not rest:
+        return None
+    out = np.zeros(len(s.t_ns), bool)
+    for o in rest.values():
+        busy = np.asarray(moving(numbers(o), round(0.3e9 / period_ns(o.t_ns))).any(axis=1))
+        out |= busy[np.clip(np.searchsorted(o.t_ns, s.t_ns), 0, len(busy) - 1)]
+    return out
 
 
 def _judge_saturation(seen: list[Seen], *, share: float, enough: float) -> dict[str, list[Finding]]:
     found: dict[str, list[Finding]] = {s.digest: [] for s in seen}
     for name in {n for s in seen for n in s.kept}:
-        rows = [(s.digest, s.kept[name].share) for s in seen if name in s.kept]
+        rows = [(s.digest, s.kept[name]) for s in seen if name in s.kept]
         size = max(len(x) for _, x in rows)
         rows = [(d, x) for d, x in rows if len(x) == size]
         every = np.stack([x for _, x in rows])
@@ -225,7 +253,7 @@ def _judge_saturation(seen: list[Seen], *, share: float, enough: float) -> dict[
     share=Parameter(0.1, "touching a limit is normal; being held there for a tenth of the time is not"),
     enough=_ENOUGH,
 )
-def saturation(episode: Episode) -> dict[str, _AtLimit] | None:
+def saturation(episode: Episode) -> dict[str, NDArray[np.float64]] | None:
     """Share of samples at or beyond the specified limits."""
     kept = {}
     for name, s in episode.signals.items():
@@ -235,8 +263,7 @@ def saturation(episode: Episode) -> dict[str, _AtLimit] | None:
         x = numbers(s)
         near = 1e-3 * np.where(np.isfinite(high - low), high - low, np.maximum(np.abs(low), np.abs(high)))
         near = np.where(np.isfinite(near), near, 0.0)
-        with np.errstate(invalid="ignore"):
-            kept[name] = _AtLimit(((x <= low + near) | (x >= high - near)).mean(axis=0), low, high)
+        kept[name] = ((x <= low + near) | (x >= high - near)).mean(axis=0)
     return kept or None
 
 
@@ -299,9 +326,7 @@ def offset(episode: Episode, *, most_lag_s: float = 0.5) -> dict[tuple[str, str,
     """Static offset between what was commanded and what was measured: calibration drift."""
     kept = {}
     for pair in pairs(episode):
-        if pair.unit not in ("rad", "m", "deg", ""):
-            continue
-        if not (np.isfinite(pair.sent).all() and np.isfinite(pair.measured).all()):
+        if pair.unit not in PLACES:
             continue
         lag = lag_s(pair, most_lag_s)
         dt = float(pair.t[1] - pair.t[0])
