@@ -12,7 +12,8 @@ syncing them, one of them garbled, ingest runs, the store takes a file, a row an
 
 After each, an independent look at the workspace: what was acknowledged is there once and whole, nothing is there by
 half. Then ingest runs again over what is left and what robots and people deliver again, and must complete the set.
-Needs Linux and a C compiler. Ends with 1 when anything was lost.
+Needs Linux and a C compiler. Ends with 1 when anything was lost. ``--speed`` measures instead what durability costs:
+``Store.keep_file`` beside ``cp`` and ``sync`` on the same disk.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from crashdisk import EVERY, SPACE, Trials, mark
 
 from flyball.base import SignalSpec
 from flyball.base.durable import disk_errors, write_durably
+from flyball.base.store import Store
 from flyball.base.workspace import Workspace
 from flyball.episodes import ingest as ingest_module
 from flyball.episodes.catalogue import Catalogue
@@ -52,6 +54,7 @@ from flyball.robots import Embodiment
 
 HERE = Path(__file__).parent
 ROBOTS, PEOPLE, GARBLED = ("r1.mcap", "r2.mcap"), ("a.mcap", "b.mcap"), "garbled.mcap"
+LOST = "lost, there twice or by half"
 PICTURES = b"pictures" * 3000  # stands for a camera's stream: a file that moves into the store
 
 
@@ -272,6 +275,7 @@ class Campaigns:
         self.logs.mkdir()
         originals(self.logs)
         self.outcomes: Counter[str] = Counter()
+        self.outcomes[LOST] = 0
         self.failures: list[str] = []
         self.trials = Trials(shim, work, [HERE, *path])
         # What the logs hold, and how many calls a day takes, from a day on which nothing happens.
@@ -410,7 +414,7 @@ class Campaigns:
 
     def _judge(self, what: str, told: list[str]) -> None:
         """Open what is there, look, do the day again, and look whether everything is there."""
-        self.outcomes["trials"] += 1
+        self.outcomes["workspaces looked at"] += 1
         try:
             if told or (self.root / "w" / "flyball.toml").exists():
                 w = Workspace(self.root / "w", create=False)
@@ -419,7 +423,7 @@ class Campaigns:
             day(str(self.root), str(self.logs))
             complete(self.root, self.truth)
         except Exception as err:  # whatever it is, the next process could not go on
-            self.outcomes["lost"] += 1
+            self.outcomes[LOST] += 1
             self.failures.append(f"{what}: {type(err).__name__}: {err}")
 
     def _judge_error(self, what: str, end: crashdisk.End, told: list[str]) -> None:
@@ -427,10 +431,52 @@ class Campaigns:
         error = end.result.get("error")
         self.outcomes["said in one line" if error else "tolerated"] += 1
         if error and not end.result["line"]:
-            self.outcomes["unclear"] += 1
+            self.outcomes["error not in one line"] += 1
             self.failures.append(f"{what}: not a clear error: {end.result['traceback']}")
         # Progress also counts what could not be opened and stays in the inbox: no acknowledgement then.
         self._judge(what, [t for t in told if not t.startswith("progress")])
+
+
+def speed(place: Path, rounds: int = 7) -> list[dict[str, Any]]:
+    """Seconds of plain copying and of keeping, in turns, on the disk of a folder; the median of some rounds."""
+    store = Store(place)
+    rows = []
+    for name, count, size in (("one file of 128 MB", 1, 128 << 20), ("200 files of 60 kB", 200, 60_000)):
+        seconds: dict[str, list[float]] = {"cp, sync": [], "cp, sha256sum, sync": [], "keep_file": []}
+        for i in range(rounds * len(seconds)):
+            way = list(seconds)[i % len(seconds)]
+            source, target = place / "source", place / "target"
+            for folder in (source, target):
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+            for k in range(count):
+                (source / str(k)).write_bytes(os.urandom(size))
+            os.sync()
+            begin = time.perf_counter()
+            if way == "keep_file":
+                with store.batch():
+                    for path in source.iterdir():
+                        store.keep_file(path)
+            else:
+                digest = "sha256sum source/* > /dev/null && " if "sha256sum" in way else ""
+                command = f"cp source/* target && {digest}sync target/* target"
+                subprocess.run(command, shell=True, check=True, cwd=place)
+            seconds[way].append(time.perf_counter() - begin)
+        median = {way: sorted(s)[rounds // 2] for way, s in seconds.items()}
+        row = {way: f"{count * size / 1e6 / s:.0f} MB/s" for way, s in median.items()}
+        ratio = {
+            f"speed of {way!r} to keep_file": round(median["keep_file"] / median[way], 2) for way in list(median)[:2]
+        }
+        rows.append({"campaign": name, **row, **ratio})
+    store.close()
+    return rows
+
+
+def show(row: dict[str, Any]) -> None:
+    """Print a row as a part of a table."""
+    for what, value in list(row.items())[1:]:
+        print(f"{row['campaign']:20} {what:48} {value!s:>10}", flush=True)
+    print(flush=True)
 
 
 def main() -> int:
@@ -440,8 +486,18 @@ def main() -> int:
     parser.add_argument("--faults", default="all", help="share of the failing calls to try (0 to 1), or all")
     parser.add_argument("--full-disks", type=int, default=200, help="that many file systems that fill up (200)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--speed", type=Path, metavar="FOLDER", help="measure the speed on that disk instead")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
+    if args.speed:
+        with tempfile.TemporaryDirectory(dir=args.speed) as folder:
+            measured = speed(Path(folder))
+        if args.json:
+            print(json.dumps(measured, indent=1))
+        else:
+            for row in measured:
+                show(row)
+        return 0
     rng = random.Random(args.seed)
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # syncing is free there
     rows, failures = [], []
@@ -464,13 +520,12 @@ def main() -> int:
             begin = time.perf_counter()
             with Campaigns(shim, place) as c:
                 skipped = campaign(c)
-                row = {"campaign": name, "calls in a day": c.calls, **c.outcomes, "lost": c.outcomes["lost"]}
-            rows.append(
-                row | {"seconds": round(time.perf_counter() - begin, 1)} | ({"skipped": skipped} if skipped else {})
-            )
+                row = {"campaign": name, "calls in a day": c.calls, **dict(sorted(c.outcomes.items()))}
+            row |= {"seconds": round(time.perf_counter() - begin)} | ({"skipped": skipped} if skipped else {})
+            rows.append(row)
             failures += c.failures
             if not args.json:
-                print(", ".join(f"{k}: {v}" for k, v in rows[-1].items()), flush=True)
+                show(row)
     if args.json:
         print(json.dumps({"campaigns": rows, "failures": failures}, indent=1))
     for line in failures[:20]:

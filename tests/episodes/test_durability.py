@@ -46,7 +46,7 @@ def test_kill_9_where_there_is_no_compiler(place):
 def test_a_power_cut_at_any_moment(campaigns):
     campaigns.states(80, random.Random(2))
     assert campaigns.failures == []
-    assert campaigns.outcomes["trials"] == 80
+    assert campaigns.outcomes["workspaces looked at"] == 80
 
 
 def test_any_call_may_fail(campaigns):
