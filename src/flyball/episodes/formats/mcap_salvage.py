@@ -227,6 +227,7 @@ class _Found:
     begin: int
     end: int
     segment: int
+    cut_off: bool = False  # of a gap: whether it looks as if the file had simply stopped there
 
 
 GAP = -1
@@ -276,9 +277,9 @@ class Layout:
                 sound, begin = at, at + 1
                 if certain is not None and (certain.end == at or not unverified):
                     right = self._verified(certain)
-                    sound, begin = (certain.end, certain.end) if right else (certain.begin, certain.begin + 1)
+                    sound, begin = (certain.begin, certain.begin + 1) if right == 0 else (right, right)
                 found = self._search(max(begin, floor), unverified)
-                yield _Found(GAP, sound, self.limit if found is None else found, segment)
+                yield _Found(GAP, sound, self.limit if found is None else found, segment, self._cut_off(at))
                 if found is None:
                     return
                 at = segment = found
@@ -392,20 +393,28 @@ class Layout:
         data = self.read(begin, end - begin)
         return unpack(chunk_head(data, 0, len(data)), data, self.bound)
 
-    def _verified(self, found: _Found) -> bool:
-        """Whether a chunk or attachment has a CRC, which is right."""
+    def _verified(self, found: _Found) -> int:
+        """Where a chunk or attachment ends if it has a CRC, which is right; else 0."""
         self._budget -= found.end - found.begin
         try:
             if found.op == ATTACHMENT:
-                return self._budget >= 0 and check_attachment(read_attachment(self.source, found.begin, found.end))
+                attachment = read_attachment(self.source, found.begin, found.end)
+                sound = self._budget >= 0 and check_attachment(attachment)
+                return attachment.data_at + attachment.size + 4 if sound else 0
             head = self.chunk_head(found.begin, found.end)
             self._budget -= head.size
             if head.crc == 0 or self._budget < 0:
-                return False
+                return 0
             self.records_of(found.begin, found.end)
         except (Misfit, Broken):
-            return False
-        return True
+            return 0
+        return found.begin + head.stop  # what its length says beyond that may be wrong
+
+    def _cut_off(self, at: int) -> bool:
+        """Whether a record may begin here that the file is too short for."""
+        head = self.peek(at, 9)
+        op, n = record_head(head, 0) if len(head) == 9 else (MESSAGE, 0)
+        return 0 < op < FUTURE and n <= self.bound
 
     # ---- finding things
 
@@ -428,7 +437,7 @@ class Layout:
         if op == CHUNK and self.summary is not None and self.summary.chunks and not self.indexed(at, end):
             return False
         if op in (CHUNK, ATTACHMENT):
-            return self._verified(_Found(op, at, end, at))
+            return self._verified(_Found(op, at, end, at)) > 0
         for _ in range(2):
             record = self._record_at(end)
             if not unverified or record is None:
@@ -524,7 +533,7 @@ class _Pass:
                 self.report._note(
                     found.begin, f"records do not follow each other in these {found.end - found.begin} bytes"
                 )
-                self.only_stops_early = found.end == self.layout.limit == self.layout.source.size and gaps == 1
+                self.only_stops_early = found.cut_off and found.end == self.layout.source.size and gaps == 1
                 self.last_message = last.begin if last and last.op == MESSAGE else -1
             elif found.op == CHUNK:
                 yield from self._chunk(found)
