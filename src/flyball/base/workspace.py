@@ -49,6 +49,8 @@ class Workspace:
         settings = self.path / "flyball.toml"
         if not settings.exists():
             self._refuse_foreign(create)
+        else:
+            _settings(settings)  # what cannot be read is not touched
         try:
             make_folder(self.path)
             if not settings.exists():
@@ -61,10 +63,7 @@ class Workspace:
             raise InputError(f"cannot be made a workspace ({err.strerror})", where=str(self.path)) from err
         if not os.access(self.path, os.W_OK | os.X_OK):
             raise InputError("not writable", where=str(self.path), allowed="a folder you may write to")
-        try:
-            self.settings: dict[str, Any] = tomllib.loads(settings.read_text())
-        except (OSError, ValueError) as err:
-            raise InputError(f"not valid TOML ({err})", where=str(settings)) from err
+        self.settings: dict[str, Any] = _settings(settings)
 
     @cached_property
     def store(self) -> Store:
@@ -85,3 +84,10 @@ class Workspace:
             )
         if not create and not (self.path / "flyball.toml").exists():
             raise Missing("no workspace here", where=str(self.path), run_next=f"flyball ingest --workspace {self.path}")
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, ValueError) as err:
+        raise InputError(f"not valid TOML ({err})", where=str(path)) from err

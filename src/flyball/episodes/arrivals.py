@@ -101,7 +101,7 @@ def place_of(workspace: Workspace, path: Path) -> Place:
 def _arrivals(workspace: Workspace, path: Path) -> Iterator[Arrival]:
     try:
         status = path.stat()
-    except FileNotFoundError as err:
+    except (FileNotFoundError, NotADirectoryError) as err:
         raise Missing("no such file or folder", where=str(path)) from err
     except (OSError, ValueError) as err:
         raise InputError(f"cannot be read ({getattr(err, 'strerror', err)})", where=str(path)) from err

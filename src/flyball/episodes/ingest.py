@@ -29,7 +29,7 @@ from flyball.episodes.arrivals import Arrival, Content, arrivals, content, files
 from flyball.episodes.catalogue import Catalogue
 from flyball.episodes.channels import ChannelMap, ChannelMaps, MapConflict, Profile, Resolution
 from flyball.episodes.episode import Episode, Outcome
-from flyball.episodes.formats import format_for
+from flyball.episodes.formats import format_for, suffix_of
 from flyball.episodes.intake import Intake, Note
 from flyball.episodes.readers import Died, Readers
 from flyball.episodes.summaries import Summary, summarise
@@ -40,6 +40,8 @@ BATCH_FILES, BATCH_BYTES = 64, 64 << 20  # what becomes visible in one transacti
 GROUP_FILES, GROUP_BYTES = 16, 4 << 20  # logs that are read together, so that folders are synced once for them
 SMALL = 16 << 20  # bytes of an encoded episode that are made in memory; a larger one goes through a file
 BUSY = 48 << 20, 128  # bytes, or logs, from which on starting processes pays
+TABLES = "channels/tables"
+"""Folder of a workspace with the maps of tables' columns."""
 _CHANGED = "changed while it was read; it is taken the next time"
 SUPERSEDED = "superseded: its log was read anew"
 
@@ -202,10 +204,12 @@ class Maps:
     Attributes:
       maps: by what their logs call the body.
       broken: file name -> why it cannot be used.
+      tables: maps of tables' columns, file name -> content; see ``formats.table``.
     """
 
     maps: Mapping[str, ChannelMap] = field(default_factory=dict)
     broken: Mapping[str, str] = field(default_factory=dict)
+    tables: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -236,6 +240,7 @@ class Taken:
       mapping: how its episodes were mapped, each with what that depended on.
       rule: how it was cut.
       notes: for the report.
+      tables: maps of tables' columns that reading it made.
     """
 
     arrival: Arrival
@@ -247,6 +252,7 @@ class Taken:
     mapping: tuple[tuple[Profile, Resolution], ...] = ()
     rule: str = ""
     notes: tuple[Note, ...] = ()
+    tables: tuple[tuple[str, bytes], ...] = ()
 
 
 def take(workspace: Workspace, setting: Setting, group: Iterable[Arrival], maps: Maps) -> list[Taken]:
@@ -286,8 +292,9 @@ def _take(workspace: Workspace, setting: Setting, arrival: Arrival, maps: Maps, 
             return Taken(arrival, "held", found, _CHANGED)
         if not isinstance(err, Damaged):
             return Taken(arrival, "bad", found, err.line())
-        saved = "" if setting.salvage or err.run_next else _saveable(workspace, setting, path)
-        return Taken(arrival, "bad", found, err.line(), notes=(Note("salvaged", saved),) if saved else ())
+        saved = "" if setting.salvage else _saveable(workspace, setting, path)
+        reason = FlyballError(err.what, where=err.where, allowed=err.allowed).line() if saved else err.line()
+        return Taken(arrival, "bad", found, reason, notes=(Note("salvaged", saved),) if saved else ())
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -304,12 +311,14 @@ class _Held(Exception):
 
 
 def _read(workspace: Workspace, setting: Setting, arrival: Arrival, found: Content, maps: Maps, folder: Path) -> Taken:
-    intake = Intake(folder, salvage=setting.salvage, options=setting.options)
+    tables = _tables(setting, arrival.path, maps, folder)
+    options = {**setting.options, "table.map": str(tables)} if tables else setting.options
+    intake = Intake(folder, salvage=setting.salvage, options=options)
     bodies = embodiments()
     kept: list[Kept] = []
     mapping: list[tuple[Profile, Resolution]] = []
     rule = ""
-    for raw in _episodes(arrival.path, intake):
+    for raw in _episodes(arrival.path, intake, tables, workspace.path / TABLES):
         episode = replace(_sound(raw), log_digest=found.digest)
         if arrival.place == "quarantine" and episode.embodiment == workspace.quarantine.name:
             episode = replace(episode, embodiment="unknown")  # a folder's name that says nothing of the body
@@ -325,9 +334,22 @@ def _read(workspace: Workspace, setting: Setting, arrival: Arrival, found: Conte
     for digest, blob in intake.blobs.items():
         workspace.store.keep_file(blob, digest=digest, move=True)
     _keep_log(workspace, arrival, found)
+    made = [(p.name, p.read_bytes()) for p in sorted(tables.iterdir()) if p.name not in maps.tables] if tables else []
     return Taken(
-        arrival, "read", found, episodes=tuple(kept), mapping=tuple(mapping), rule=rule, notes=tuple(intake.notes)
-    )
+        arrival, "read", found, episodes=tuple(kept), mapping=tuple(mapping), rule=rule, notes=tuple(intake.notes),
+        tables=tuple(made),
+    )  # fmt: skip
+
+
+def _tables(setting: Setting, path: Path, maps: Maps, folder: Path) -> Path | None:
+    """A folder with the maps of tables, where a log is one: what is inferred is added there, and taken over later."""
+    if suffix_of(path) not in (".csv", ".tsv", ".csv.gz", ".parquet") or "table.map" in setting.options:
+        return None
+    tables = folder / "tables"
+    tables.mkdir()
+    for name, content_ in maps.tables.items():
+        (tables / name).write_bytes(content_)
+    return tables
 
 
 def _mapped(
@@ -356,9 +378,13 @@ def _mapped(
     return cut.episodes, cut.rule
 
 
-def _episodes(path: Path, intake: Intake) -> Iterator[Episode]:
+def _episodes(path: Path, intake: Intake, tables: Path | None = None, shown: Path | None = None) -> Iterator[Episode]:
     try:
         yield from format_for(path).read(path, intake)
+    except InputError as err:
+        if tables is not None and str(tables) in err.line():  # the map is to blame, not the log
+            raise _Held(err.line().replace(str(tables), str(shown))) from err
+        raise
     except NotPossible as err:  # a library; a full disk shows as OSError
         raise _Held(err.line()) from err
     except FlyballError:
@@ -466,6 +492,9 @@ class _Register:
         self.workspace, self.setting = workspace, setting
         self.catalogue = Catalogue(workspace.store)
         self.maps = ChannelMaps(workspace.path / "channels")
+        folder = workspace.path / TABLES
+        self.tables = {p.name: p.read_bytes() for p in sorted(folder.glob("*.toml"))} if folder.is_dir() else {}
+        self.new_tables: dict[str, bytes] = {}
         self.bodies = embodiments()
         self.added: dict[str, None] = {}
         self.known: dict[str, None] = {}
@@ -504,7 +533,7 @@ class _Register:
 
     def current(self) -> Maps:
         """The maps as they are now."""
-        return Maps(dict(self.maps.maps), dict(self.maps.broken))
+        return Maps(dict(self.maps.maps), dict(self.maps.broken), dict(self.tables))
 
     def report(self) -> IngestReport:
         logs = tuple(self.logs[i] for i in sorted(self.logs))
@@ -539,8 +568,13 @@ class _Register:
                 (again,) = take(self.workspace, self.setting, [arrival], self.current())
                 return self._as_if_alone(arrival, again)
             learnt.append(now)
+        if any(name in self.tables for name, _ in result.tables):
+            (again,) = take(self.workspace, self.setting, [arrival], self.current())
+            return self._as_if_alone(arrival, again)
         for how in learnt:
             self.maps.learn(how)
+        self.tables.update(result.tables)
+        self.new_tables.update(result.tables)
         return result
 
     def _leave(self, i: int, taken: Taken) -> None:
@@ -556,7 +590,8 @@ class _Register:
         prefix = digest[:12] or "0" * 12
         target = self.workspace.quarantine / f"{prefix}-{_short(path.name)}"
         at = target if place == "inbox" else path
-        reason = taken.reason
+        before, tried, command = taken.reason.partition("; try: ")
+        reason = before + tried + command.replace(str(path), str(at))
         for note in taken.notes:
             reason += f"; {note.text}; try: flyball ingest --salvage {at}"
         reason = " ".join(reason.split())
@@ -564,8 +599,8 @@ class _Register:
         if place == "inbox":
             try:
                 self._quarantine(path, target, reason)
-            except OSError as err:
-                notes = (Note("skipped", f"it could not be put aside ({err.strerror})"),)
+            except (OSError, InputError) as err:
+                notes = (Note("skipped", f"it could not be put aside ({err})"),)
         self.logs[i] = LogReport(str(path), "quarantined", digest, reason=reason, notes=notes)
 
     def _quarantine(self, path: Path, target: Path, reason: str) -> None:
@@ -585,6 +620,10 @@ class _Register:
     def _finish(self, batch: list[tuple[int, Taken]]) -> None:
         """Write down the maps, register logs and episodes in one transaction, then empty the inbox of them."""
         self.written.update(dict.fromkeys(str(p) for p in self.maps.save()))
+        for name, text in self.new_tables.items():
+            write_durably(self.workspace.path / TABLES / name, text)
+            self.written[str(self.workspace.path / TABLES / name)] = None
+        self.new_tables.clear()
         if any(taken.status == "read" for _, taken in batch):
             with self.workspace.store.transaction():
                 for i, taken in batch:

@@ -54,10 +54,19 @@ def run(args: argparse.Namespace, out: Output) -> int:
         raise InputError("--watch and --again", allowed="one of them")
     options = dict(_option(text) for text in args.option)
     for path in args.paths:
-        if not os.path.exists(path):
-            raise InputError("no such file or folder", where=str(path))
+        _there(path)
     space = Workspace(args.workspace, create=bool(args.paths) or args.watch)
     return _watch(args, space, out) if args.watch else _once(args, space, options, out)
+
+
+def _there(path: Path) -> None:
+    """Refuse what is not there before a workspace is made for it."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError) as err:
+        raise InputError("no such file or folder", where=str(path)) from err
+    except OSError as err:
+        raise InputError(f"cannot be read ({err.strerror})", where=str(path)) from err
 
 
 def _once(args: argparse.Namespace, space: Workspace, options: dict[str, str], out: Output) -> int:
@@ -137,7 +146,8 @@ def _tell(report: IngestReport, out: Output) -> None:
     ):
         for what, reason in losses:
             said = "not taken" if kind == "quarantined" and os.path.lexists(what) else kind
-            out.note(f"{said}: {reason}" if reason.startswith(what) else f"{said}: {what}: {reason}")
+            place = " ".join(what.split())  # a name may have several lines
+            out.note(f"{said}: {reason}" if reason.startswith(place) else f"{said}: {place}: {reason}")
     notes: dict[tuple[str, str], list[str]] = {}
     for log in report.logs:
         for note in log.notes:

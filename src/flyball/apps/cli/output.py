@@ -27,12 +27,12 @@ class Output:
             print(json.dumps(_finite(document), indent=1, allow_nan=False))
         else:
             for line in lines:
-                print(line)
+                print(_printable(line))
         sys.stdout.flush()
 
     def note(self, line: str) -> None:
         """Something worth knowing that is not the answer."""
-        print(line, file=sys.stderr, flush=True)
+        print(_printable(line), file=sys.stderr, flush=True)
 
     def table(self, document: Any, columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
         """The answer as an aligned table, or the ``empty`` line."""
@@ -40,6 +40,11 @@ class Output:
         width = [max(len(str(x)) for x in column) for column in zip(columns, *cells, strict=True)]
         text = ["  ".join(c.ljust(w) for c, w in zip(row, width, strict=True)).rstrip() for row in [columns, *cells]]
         self.result(document, text if rows else [empty])
+
+
+def _printable(text: str) -> str:
+    """Without what is no text: names of files may be any bytes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _finite(x: Any) -> Any:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from flyball.apps.cli.output import Output
-from flyball.base import Damaged
+from flyball.base import Damaged, InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +24,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     """Salvage; exit code 3 when something is lost, or may be, and 2 when there is nothing to save."""
     from flyball.episodes.formats.mcap_salvage import KINDS, SalvagedMcap, write_salvaged
 
+    if args.file.exists() and not args.file.is_file():
+        raise InputError("not a file", where=str(args.file), allowed="an MCAP file")
     file = SalvagedMcap(args.file, unverified=args.unverified)
     report = file.report
     if not report.recovered.total() and not report.complete:
