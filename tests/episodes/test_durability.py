@@ -70,7 +70,7 @@ CARELESS = {
         "real = store.sqlite3.connect\n"
         "class Hasty(store.sqlite3.Connection):\n"
         "    def execute(self, sql, *args):\n"
-        "        return super().execute(sql.replace('synchronous = FULL', 'synchronous = OFF'), *args)\n"
+        "        return super().execute(sql.replace('synchronous = EXTRA', 'synchronous = OFF'), *args)\n"
         "store.sqlite3.connect = lambda *a, **k: real(*a, factory=Hasty, **k)"
     ),
 }

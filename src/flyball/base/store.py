@@ -69,7 +69,7 @@ class Store:
        found again by their digest.
     2. One ``transaction`` holds all rows that belong together: the log, its frames, its episodes, their parents.
        ``register`` refuses a digest without a blob and a parent without a row. COMMIT returns after the fsync of the
-       database's log (``synchronous = FULL``). Look inside the transaction whether another process was faster.
+       database's log (``synchronous = EXTRA``). Look inside the transaction whether another process was faster.
     3. Only after the transaction has ended, the source is unlinked (and its folder fsynced), progress is reported, an
        acknowledgement is sent. A crash between 2 and 3 leaves a source that is known already.
 
@@ -180,11 +180,8 @@ class Store:
                 try:
                     folder.mkdir()
                     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-                except (
-                    FileExistsError,
-                    FileNotFoundError,
-                ):  # of a killed process; swept before we locked it
-                    continue
+                except (FileExistsError, FileNotFoundError):
+                    continue  # one of a killed process; or swept before we locked it
                 if _lock_at_once(fd) and is_still(folder, fd):
                     break
                 os.close(fd)
@@ -488,7 +485,7 @@ class Store:
         key = (os.getpid(), threading.get_ident())
         if key not in self._connections:
             db = sqlite3.connect(self.db, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
-            db.execute("PRAGMA synchronous = FULL")
+            db.execute("PRAGMA synchronous = EXTRA")  # as FULL, also where the file system knows no WAL
             self._connections[key] = db
         return self._connections[key]
 
