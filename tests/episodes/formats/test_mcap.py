@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 import zstandard
 from foxglove.mcap import MCAPCompression, MCAPWriteOptions
+from hypothesis import given
+from hypothesis import strategies as st
 
-from flyball.base import Damaged, Unsupported
+from flyball.base import Damaged, InputError, Missing, Unsupported
 from flyball.episodes.formats.mcap import MAGIC, McapFile
+from flyball.episodes.formats.mcap_records import BLOCK_MESSAGES, chain
 
 
 def rec(op, body):
@@ -64,7 +67,9 @@ def mcap(*records, data_crc=None, summary=b""):
 def written(tmp_path, n=2000, **options):
     """A file by the SDK: two topics, metadata, an attachment; returns (bytes, expected messages)."""
     context, path = foxglove.Context(), tmp_path / "f.mcap"
-    writer = foxglove.open_mcap(path, context=context, writer_options=MCAPWriteOptions(chunk_size=16384, **options))
+    writer = foxglove.open_mcap(
+        path, context=context, allow_overwrite=True, writer_options=MCAPWriteOptions(chunk_size=16384, **options)
+    )
     schema = foxglove.Schema(name="pkg/Raw", encoding="ros2msg", data=b"uint8[] data")
     topics = [foxglove.Channel(t, schema=schema, message_encoding="cdr", context=context) for t in ("/a", "/b")]
     rng, sent = random.Random(0), []
@@ -229,3 +234,158 @@ def test_blocks_are_the_same_messages_as_columns(tmp_path):
     assert sum(len(b.start) for b in blocks) == len(sent) and len(blocks) > 3
     t = np.concatenate([b.log_ns for b in blocks])
     np.testing.assert_array_equal(t, [s[1] for s in sent])
+
+
+# ---- from a file, piece by piece
+
+
+def test_a_file_is_read_like_its_bytes(tmp_path):
+    for options in ({}, {"use_chunks": False}, {"compression": None}):
+        blob, sent = written(tmp_path, **options)
+        file = McapFile(tmp_path / "f.mcap")
+        assert [(c.topic, t, bytes(data)) for c, t, _, data in file.messages()] == sent == read(blob)
+        assert file.attachments[0].data == b"attached" and list(file.attachments[0].pieces()) == [b"attached"]
+        assert file.name == str(tmp_path / "f.mcap")
+
+
+def test_memory_is_bounded_by_the_chunk_and_not_by_the_file(tmp_path):
+    path = tmp_path / "long.mcap"
+    piece = chunk(b"".join(message(1, i, bytes(100)) for i in range(2000)))
+    bare = message(1, 1, bytes(1 << 20))
+    with open(path, "wb") as f:
+        f.write(MAGIC + rec(1, text("") + text("")) + HEAD)
+        for _ in range(60):
+            f.write(piece + bare)
+        f.write(attachment_of(20 << 20) + rec(0x80, bytes(20 << 20)))
+        f.write(rec(15, bytes(4)) + rec(2, bytes(20)) + MAGIC)
+    tracemalloc.start()
+    n = sum(len(b) for b in McapFile(path).blocks())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert n == 60 * 2001 and path.stat().st_size > 100 << 20 and peak < 8 << 20
+
+
+def attachment_of(size):
+    body = struct.pack("<QQ", 1, 1) + text("n") + text("m") + struct.pack("<Q", size) + bytes(size)
+    return rec(9, body + struct.pack("<I", zlib.crc32(body)))
+
+
+def test_a_chunk_of_tiny_messages_comes_in_several_blocks():
+    n = 150_000
+    records = HEAD + message(1, 7, b"") * n
+    blocks = list(McapFile(mcap(chunk(records, "zstd", zstandard.compress(records)))).blocks())
+    assert [len(b) for b in blocks[:2]] == [BLOCK_MESSAGES - 2, BLOCK_MESSAGES] and sum(map(len, blocks)) == n
+
+
+@given(
+    st.lists(st.integers(0, 40), min_size=1, max_size=12),
+    st.lists(st.integers(0, 40), max_size=300),
+    st.integers(0, 400),
+    st.integers(0, 20),
+    st.integers(1, 5000),
+)
+def test_records_are_found_as_if_they_were_walked(rhythm, rest, rounds, cut, most):
+    data = b"".join(rec(5, bytes(n)) for n in rhythm * rounds + rest + rhythm * 70)
+    data = data[: len(data) - cut]
+    expected, at = [], 0
+    while len(expected) < most and at + 9 <= len(data):
+        n = 9 + struct.unpack_from("<Q", data, at + 1)[0]
+        if at + n > len(data):
+            break
+        expected.append(at)
+        at += n
+    found, end = chain(data, 0, len(data), most)
+    assert found.tolist() == expected and end == at
+
+
+def test_absent_folders_and_files_are_said():
+    with pytest.raises(Missing, match="nowhere"):
+        McapFile("nowhere/a.mcap")
+    with pytest.raises(InputError, match="directory"):
+        McapFile("/")
+
+
+# ---- what structure alone must notice, where the CRC of the data section is left out
+
+
+def chunk_index(offset, length, size, codec=""):
+    times = struct.pack("<QQQQ", 0, 0, offset, length)
+    return rec(8, times + struct.pack("<IQ", 0, 0) + text(codec) + struct.pack("<QQ", size, size))
+
+
+RECORDS = HEAD + ONE
+CHUNK_AT = len(MAGIC + rec(1, text("ros2") + text("tests")))
+
+
+def test_the_chunk_index_must_agree_with_the_chunks():
+    one = chunk(RECORDS)
+    right = chunk_index(CHUNK_AT, len(one), len(RECORDS))
+    assert read(mcap(one, data_crc=0, summary=right)) == [("/x", 5, b"x")]
+    for wrong in (
+        chunk_index(CHUNK_AT, len(one), len(RECORDS) + 1),
+        chunk_index(CHUNK_AT, len(one), len(RECORDS), "zstd"),
+        chunk_index(CHUNK_AT + 1, len(one), len(RECORDS)),
+        right + chunk_index(CHUNK_AT + len(one), len(one), len(RECORDS)),
+    ):
+        with pytest.raises(Damaged, match="chunk index"):
+            read(mcap(one, data_crc=0, summary=wrong))
+
+
+def test_a_definition_in_the_summary_must_agree_with_the_data():
+    for summary in (schema(1, data="int8 data"), schema(1) + channel(1, "/y")):
+        with pytest.raises(Damaged, match="defined twice, differently"):
+            read(mcap(chunk(RECORDS), data_crc=0, summary=summary))
+
+
+@pytest.mark.parametrize("op", [0x07, 0x0E, 0x04, 0x0C, 0x16, 0x46, 0x86])
+def test_a_chunk_whose_type_is_wrong_does_not_vanish(op):
+    one = bytearray(chunk(RECORDS))
+    one[0] = op
+    with pytest.raises(Damaged, match=rf"byte {CHUNK_AT}"):
+        read(mcap(bytes(one), data_crc=0))
+
+
+def test_a_chunk_without_a_crc_among_others_is_damage():
+    chunks = [chunk(RECORDS), chunk(ONE, crc=0), chunk(ONE)]
+    assert len(read(mcap(*chunks))) == 3  # the CRC of the data section speaks for it
+    for order in (chunks, [chunk(RECORDS, crc=0), *chunks[1:]]):
+        with pytest.raises(Damaged, match="no CRC where others have one"):
+            read(mcap(*order, data_crc=0))
+
+
+def test_a_chunk_head_of_zeros_is_no_empty_chunk():
+    one = bytearray(chunk(RECORDS))
+    one[9:60] = bytes(51)
+    with pytest.raises(Damaged, match="fields of a chunk"):
+        read(mcap(bytes(one), data_crc=0))
+
+
+def test_messages_that_no_checksum_covers_are_counted():
+    for blob, unchecked in (
+        (mcap(HEAD, ONE, chunk(ONE)), 0),
+        (mcap(HEAD, ONE, chunk(ONE), data_crc=0), 1),
+        (mcap(chunk(RECORDS + ONE, crc=0), data_crc=0), 2),
+    ):
+        file = McapFile(blob)
+        assert sum(map(len, file.blocks())) == 2 and file.unchecked == unchecked
+
+
+def test_an_error_counts_apart_what_has_no_checksum_of_its_own():
+    with pytest.raises(Damaged, match=r"\(1 messages before it are intact; 2 more have no checksum of their own\)"):
+        read(mcap(HEAD, ONE, ONE, chunk(ONE), data_crc=5))
+
+
+def test_a_channel_is_known_before_it_is_used():
+    with pytest.raises(Damaged, match="channel 1, which is not defined"):
+        read(mcap(ONE, HEAD, data_crc=0, summary=HEAD))
+
+
+def test_records_larger_than_allowed_are_refused():
+    with pytest.raises(Damaged, match="allowed are 1000"):
+        list(McapFile(mcap(HEAD, message(1, 5, bytes(5000))), max_chunk_bytes=1000).blocks())
+    with pytest.raises(Damaged, match="allowed are 1000"):
+        McapFile(mcap(schema(1, data="x" * 300_000)), max_chunk_bytes=1000)
+
+
+def test_a_schema_with_id_zero_is_ignored():
+    assert read(mcap(schema(0), HEAD, ONE)) == [("/x", 5, b"x")]

@@ -169,6 +169,8 @@ class McapFile:
                     raise Broken(begin, "the header is not the first record" if first else "a second header")
                 first = False
                 with _at(begin):
+                    if op != CHUNK:
+                        self._refuse_chunk(op, begin, end, fields)
                     fields = fields or self._fields(op, begin, end)
                     if op == HEADER:
                         self.profile, self.library = fields.text(), fields.text()
@@ -183,8 +185,6 @@ class McapFile:
                         return end
                     elif op < FUTURE and op not in IN_DATA:
                         raise Misfit(f"record of type {op:#04x} within the data")
-                    elif op != CHUNK:
-                        self._refuse_chunk(op, begin, end)
         raise AssertionError("runs() ends with an error")
 
     def _scan_summary(self, start: int) -> None:
@@ -236,13 +236,13 @@ class McapFile:
             raise Broken(begin, "the file became shorter while it was read")
         return data
 
-    def _refuse_chunk(self, op: int, begin: int, end: int) -> None:
+    def _refuse_chunk(self, op: int, begin: int, end: int, fields: Fields | None) -> None:
         """One wrong bit in its type turns a chunk into a record that is to be skipped, and its messages vanish."""
-        if end - begin > 49:
-            head = self._source.read(begin, 9 + 32 + 12)
-            codec = head[41 : 41 + int.from_bytes(head[37:41], "little")] if head[38:41] == b"\0\0\0" else b"?"
-            packed = int.from_bytes(self._source.read(begin + 41 + len(codec), 8), "little")
-            if codec in (b"zstd", b"lz4", b"") and begin + 49 + len(codec) + packed == end:
+        head = self._source.read(begin + 9, 64) if fields is None else fields.data[fields.at : fields.at + 64]
+        n = int.from_bytes(head[28:32], "little")
+        if n <= 4 and head[32 : 32 + n] in (b"", b"lz4", b"zstd"):
+            packed = int.from_bytes(head[32 + n : 40 + n], "little")
+            if begin + 49 + n + packed == end:
                 raise Misfit(f"a chunk marked as a record of type {op:#04x}")
 
 
@@ -336,7 +336,7 @@ class _Reading:
         self._defined = np.zeros(1 << 16, bool)
         self._crc = zlib.crc32(MAGIC)
         self._entry = 0  # of the chunk index
-        self._with_crc: set[bool] = set()  # whether chunks have one
+        self._with_crc, self._without_crc = False, 0  # whether a chunk has one; offset of a chunk that has none
 
     def blocks(self, limit: int | None = None) -> Iterator[Block]:
         """See ``McapFile.blocks``; of the records before ``limit``."""
@@ -399,9 +399,12 @@ class _Reading:
             self._entry += 1
         records = unpack(head, data, self.file.max_chunk_bytes)
         if not self.file._data_crc:
-            self._with_crc.add(head.crc != 0)
-            if len(self._with_crc) == 2 and zlib.crc32(memoryview(records[0])[records[1] : records[2]]) != head.crc:
-                raise Misfit("a chunk has no CRC where others have one")
+            if head.crc:
+                self._with_crc = True
+            elif not self._without_crc and zlib.crc32(memoryview(records[0])[records[1] : records[2]]):
+                self._without_crc = begin
+            if self._with_crc and self._without_crc:
+                raise Broken(self._without_crc, "a chunk has no CRC where others have one")
         self.chunks += 1
         for block in chunk_blocks(*records, self._take):
             yield self._counted(block, begin, head.crc != 0)
