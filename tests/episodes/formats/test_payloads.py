@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from flyball.base import Damaged, Unsupported
 from flyball.episodes.formats.payloads import decoder
+from flyball.episodes.formats.payloads.rows import columns
 
 pytest.importorskip("rosbags.typesys", reason="rosbags is not installed")
 descriptor_pb2 = pytest.importorskip("google.protobuf.descriptor_pb2", reason="protobuf is not installed")
@@ -35,16 +36,16 @@ def plain(row):
 def agree(made, payloads):
     """Columns say what rows say, and what is in no column is in some row of another shape, or missing there."""
     rows = [made.row(p) for p in payloads]
-    columns, varying = made.decode(payloads)
-    assert {".".join(c.path) for c in columns} | set(varying) >= {".".join(p) for row in rows for p in row}
-    for c in columns:
+    found, varying = made.decode(payloads)
+    assert {".".join(c.path) for c in found} | set(varying) >= {".".join(p) for row in rows for p in row}
+    for c in found:
         for i, row in enumerate(rows):
             got, want = c.values[i], row[c.path]
             if isinstance(want, memoryview):
                 want = np.frombuffer(want, np.uint8)
             np.testing.assert_array_equal(got, want)
             assert np.shape(got) == np.shape(want)
-    return columns, varying
+    return found, varying
 
 
 # ---- ROS 1 and IDL
@@ -71,8 +72,8 @@ def test_ros1_messages(rows, effort):
         q = np.array([i, -1.5])
         message = T[name](header=head, name=["hip", "k"], position=q, velocity=q + 1, effort=np.zeros(effort))
         payloads.append(bytes(ROS1.serialize_ros1(message, name)))
-    columns, varying = agree(made, payloads)
-    got = {".".join(c.path): c.values for c in columns}
+    found, varying = agree(made, payloads)
+    got = {".".join(c.path): c.values for c in found}
     assert made.name == "sensor_msgs/JointState" and made.fields == ("header", "name", "position", "velocity", "effort")
     assert varying == []
     assert got["header.frame_id"] == [f for f, _ in rows]
@@ -150,8 +151,8 @@ def test_idl_definitions_mean_the_same_as_msg_ones():
     as_idl = decoder("cdr", "pkg/msg/State", "ros2idl", IDL.encode())
     assert as_idl.fields == as_msg.fields
     assert [plain(as_idl.row(p)) for p in payloads] == [plain(as_msg.row(p)) for p in payloads]
-    columns, varying = agree(as_idl, payloads)
-    assert varying == [] and len(columns) == 11
+    found, varying = agree(as_idl, payloads)
+    assert varying == [] and len(found) == 11
 
 
 # ---- protobuf
@@ -366,8 +367,8 @@ def test_flatbuffers():
         "tags[1].key": "bé", "tags[1].value": 4, "points": [[1, 2, 3], [4, 5, 6]], "note": "hi",
     }  # fmt: skip
     other = READING.replace(struct.pack("<q", -5_000_000_000), struct.pack("<q", 11)).replace(b"hi\0", b"ho\0")
-    columns, varying = agree(made, [READING, other, READING])
-    got = {".".join(c.path): c.values for c in columns}
+    found, varying = agree(made, [READING, other, READING])
+    got = {".".join(c.path): c.values for c in found}
     assert varying == [] and got["wide"].tolist() == [-5_000_000_000, 11, -5_000_000_000]
     assert got["note"] == ["hi", "ho", "hi"] and got["counts"].dtype == np.int16
 
@@ -411,8 +412,8 @@ def test_json_with_a_schema():
               list=[pose["position"]] * 2, s="ü", more={"on": True, "odd key": [[1, 2], [3, 4]]})
         for i in range(2)
     ]  # fmt: skip
-    columns, varying = agree(made, payloads)
-    got = {".".join(c.path): c.values for c in columns}
+    found, varying = agree(made, payloads)
+    got = {".".join(c.path): c.values for c in found}
     assert varying == []
     assert got["n"].tolist() == [2**60, 2**60 + 1] and got["n"].dtype == np.int64
     assert got["t.sec"].tolist() == [2**33] * 2 and got["t.nanosec"].tolist() == [0, 1]
@@ -428,11 +429,45 @@ def test_json_without_a_schema_and_what_varies():
         {"i": 1, "f": 0.5, "ragged": [1], "huge": 2**60, "sometimes": 1, "mixed": 1, "null": None, "half": "\ud800"},
         {"i": 2.5, "f": 1, "ragged": [1, 2], "huge": 1, "mixed": "a", "null": None, "half": "\ud800"},
     ]
-    columns, varying = made.decode([json.dumps(r).encode() for r in rows])
-    got = {".".join(c.path): c.values for c in columns}
+    found, varying = made.decode([json.dumps(r).encode() for r in rows])
+    got = {".".join(c.path): c.values for c in found}
     assert got["i"].tolist() == [1, 2.5] and got["f"].tolist() == [0.5, 1] and got["half"] == ["?", "?"]
     assert sorted(varying) == ["huge", "mixed", "ragged", "sometimes"] and "null" not in got
     assert plain(made.row(b"[1, 2]")) == {"value": [1, 2]}
+
+
+NUMBERS = st.integers(-3, 3) | st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([2**53 + 1, 2**63])
+PIECES = st.deferred(
+    lambda: st.one_of(
+        NUMBERS,
+        st.booleans(),
+        st.none(),
+        st.text("ab\ud800", max_size=2),
+        st.lists(NUMBERS, max_size=2),
+        st.fixed_dictionaries({k: st.floats(0, 1) for k in "xyz"}),
+        st.fixed_dictionaries({"sec": st.integers(0, 9), "nsec": st.integers(0, 9)}),
+        st.dictionaries(st.sampled_from("abx"), PIECES, max_size=2),
+    )
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(st.sampled_from("ntq"), PIECES, min_size=1, max_size=3), st.booleans())
+def test_json_messages_read_together_are_as_those_read_one_by_one(message, typed):
+    schema = {"properties": {"n": {"type": "integer"}, "t": {"items": {"type": "integer"}}}} if typed else {}
+    fast, slow = (decoder("json", "", "jsonschema", json.dumps(schema).encode()) for _ in range(2))
+    payloads = [json.dumps(message).encode()] * 2
+    try:
+        want, want_varying = columns([slow.row(p) for p in payloads], slow.kinds)
+    except Damaged:
+        with pytest.raises(Damaged):
+            fast.decode(payloads)
+        return
+    got, varying = fast.decode(payloads)
+    assert varying == want_varying and [(c.path, c.unit) for c in got] == [(c.path, c.unit) for c in want]
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_array_equal(a.values, b.values)
+        assert np.asarray(a.values).dtype == np.asarray(b.values).dtype
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,17 @@ from __future__ import annotations
 import binascii
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from flyball.base import Damaged
-from flyball.episodes.formats.payloads import MAX_DEPTH, Path
+from flyball.episodes.formats.payloads import MAX_DEPTH, MAX_FIELDS, Column, Path
 from flyball.episodes.formats.payloads.layout import deeper, limit
-from flyball.episodes.formats.payloads.rows import TIMES, Rows, vector
+from flyball.episodes.formats.payloads.rows import TIMES, VECTORS, Rows, columns, vector
 
 _EXACT = 1 << 53
 
@@ -32,11 +36,19 @@ class JsonDecoder(Rows):
 
     def row(self, payload: bytes) -> dict[Path, Any]:
         """See ``payloads.Decoder.row``."""
+        return self._row(_parsed(payload))
+
+    def decode(self, payloads: Sequence[bytes]) -> tuple[list[Column], list[str]]:
+        """See ``payloads.Decoder.decode``."""
+        found = [_parsed(p) for p in payloads]
+        out: list[Column] = []
         try:
-            found = json.loads(bytes(payload))
-        except (ValueError, RecursionError) as err:
-            reason = "nested too deeply" if isinstance(err, RecursionError) else str(err)[:80]
-            raise Damaged(f"a payload is no JSON ({reason})") from err
+            self._together((), found, self._schema, out)
+        except (_Differ, OverflowError):
+            return columns([self._row(f) for f in found], self.kinds)
+        return out, []
+
+    def _row(self, found: Any) -> dict[Path, Any]:
         row: dict[Path, Any] = {}
         if isinstance(found, dict):
             self._object(row, (), found, self._schema)
@@ -103,6 +115,60 @@ class JsonDecoder(Rows):
         for i, value in enumerate(values):
             self._value(row, deeper(path[:-1], path[-1], i), value, schema)
 
+    def _together(self, path: Path, values: list[Any], schema: Any, out: list[Column]) -> None:
+        """What ``_value`` does, for a field of all messages at once; raises _Differ where these are not alike."""
+        schema = self._resolved(schema)
+        kinds, kind = set(map(type, values)), type(values[0])
+        if len(out) > MAX_FIELDS or (not path and kinds != {dict}):
+            raise _Differ
+        if kinds == {dict}:
+            self._objects(path, values, schema, out)
+        elif kinds == {str} and schema.get("contentEncoding") != "base64":
+            out.append(Column(path, "", [_sound(v) for v in values]))
+        elif kinds == {bool}:
+            out.append(Column(path, "", np.array(values)))
+        elif kinds <= {int, float}:
+            integers = schema.get("type") == "integer"
+            if integers and kinds != {int}:
+                raise _Differ
+            out.append(Column(path, "", _array(values, integers)))
+        elif kind is list and kinds == {list} and len(set(map(len, values))) == 1:
+            flat = list(chain.from_iterable(values))
+            inner = set(map(type, flat))
+            if not inner or not inner <= {int, float}:
+                raise _Differ
+            integers = self._resolved(schema.get("items")).get("type") == "integer" and inner == {int}
+            out.append(Column(path, "", _array(flat, integers).reshape(len(values), -1)))
+        else:
+            raise _Differ
+
+    def _objects(self, path: Path, values: list[dict[str, Any]], schema: Mapping[str, Any], out: list[Column]) -> None:
+        keys = tuple(values[0])
+        if len(set(map(tuple, values))) > 1:
+            raise _Differ
+        if path and (names := TIMES.get(frozenset(keys))) is not None:
+            for name, said in zip(names, ("sec", "nanosec"), strict=True):
+                part = [v[name] for v in values]
+                if set(map(type, part)) != {int}:
+                    raise _Differ
+                out.append(Column((*path, said), "", np.array(part, np.int64)))
+        elif path and (known := VECTORS.get(frozenset(keys))) is not None:
+            parts = []
+            for place in known[0]:
+                inner: list[Any] = values
+                for k in place:
+                    if set(map(type, inner)) != {dict} or max(map(len, inner)) > 4:
+                        raise _Differ
+                    inner = [v.get(k) for v in inner]
+                if not set(map(type, inner)) <= {int, float}:
+                    raise _Differ
+                parts.append(np.array(inner, np.float64))
+            out.append(Column(path, known[1], np.stack(parts, axis=1)))
+        else:
+            properties = self._properties(schema)
+            for key in keys:
+                self._together(deeper(path, _sound(key)), [v[key] for v in values], properties.get(key), out)
+
     def _resolved(self, schema: Any) -> Mapping[str, Any]:
         """A schema without ``$ref`` into the same document; empty where there is none."""
         for _ in range(MAX_DEPTH):
@@ -119,6 +185,25 @@ class JsonDecoder(Rows):
     def _properties(self, schema: Any) -> Mapping[str, Any]:
         found = self._resolved(schema).get("properties")
         return found if isinstance(found, dict) else {}
+
+
+class _Differ(Exception):
+    """Messages are not alike; they are read one by one."""
+
+
+def _parsed(payload: bytes) -> Any:
+    try:
+        return json.loads(bytes(payload).decode())
+    except (ValueError, RecursionError) as err:
+        reason = "nested too deeply" if isinstance(err, RecursionError) else str(err)[:80]
+        raise Damaged(f"a payload is no JSON ({reason})") from err
+
+
+def _array(values: list[Any], integers: bool) -> NDArray[Any]:
+    """Numbers as int64, or as float64 where that is exact for those that are integers."""
+    if not integers and any(type(v) is int and abs(v) > _EXACT for v in values):
+        raise _Differ
+    return np.array(values, np.int64 if integers else np.float64)
 
 
 def _leaves(values: list[Any], depth: int = 0) -> list[Any] | None:

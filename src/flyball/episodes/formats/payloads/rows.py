@@ -42,18 +42,9 @@ class Rows:
     """
 
     name = ""
-    fields: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.kinds: dict[Path, tuple[str, str] | None] = {}
-
-    def row(self, payload: bytes) -> dict[Path, Any]:
-        """See ``payloads.Decoder.row``."""
-        raise NotImplementedError
-
-    def decode(self, payloads: Sequence[bytes]) -> tuple[list[Column], list[str]]:
-        """See ``payloads.Decoder.decode``."""
-        return columns([self.row(p) for p in payloads], self.kinds)
 
     def put(self, row: dict[Path, Any], path: Path, value: Any, dtype: str, unit: str = "") -> None:
         """A field of numbers (or, with dtype "", of text or bytes) of the message in hand.
@@ -78,7 +69,7 @@ def vector(value: Mapping[str, Any]) -> tuple[list[float], str] | None:
     for path in known[0]:
         inner: Any = value
         for k in path:
-            inner = inner.get(k) if isinstance(inner, Mapping) and len(inner) <= 4 else None
+            inner = inner.get(k) if isinstance(inner, dict) and len(inner) <= 4 else None
         if not isinstance(inner, (int, float)) or isinstance(inner, bool):
             return None
         out.append(float(inner))
