@@ -251,7 +251,11 @@ class _Writer:
                     for _ in f.shape:
                         kind = pa.list_(kind)
                 fields.append(pa.field(f.key, kind))
-        return pa.schema(fields + [pa.field(k, pa.from_numpy_dtype(np.dtype(d))) for k, d in DEFAULTS.items()])
+        fields += [pa.field(k, pa.from_numpy_dtype(np.dtype(d))) for k, d in DEFAULTS.items()]
+        # LeRobot before 0.4 knows a picture by what the ``datasets`` library notes here.
+        known = {f.key: _hub_type(f) for f in self.layout.features if f.kind != "video"}
+        known |= {k: {"dtype": d, "_type": "Value"} for k, d in DEFAULTS.items()}
+        return pa.schema(fields, {"huggingface": json.dumps({"info": {"features": known}})})
 
     def _arrow(self, columns: Mapping[str, NDArray[Any]], images: Mapping[str, list[bytes]]) -> Any:
         """The rows of an episode as an arrow table."""
@@ -579,6 +583,17 @@ class _WriterV2(_Writer):
         count = len(self.order) * sum(f.kind == "video" for f in self.layout.features)
         totals = {"total_videos": count, "total_chunks": -(-len(self.order) // FILES_PER_CHUNK)}
         return {**totals, "data_path": DATA_V2, "video_path": VIDEO_V2 if videos else None}
+
+
+def _hub_type(f: Feature) -> dict[str, Any]:
+    """A column in the words of the ``datasets`` library."""
+    if f.kind == "image":
+        return {"_type": "Image"}
+    if f.shape == (1,):
+        return {"dtype": f.dtype, "_type": "Value"}
+    if len(f.shape) == 1:
+        return {"feature": {"dtype": f.dtype, "_type": "Value"}, "length": f.shape[0], "_type": "Sequence"}
+    return {"shape": list(f.shape), "dtype": f.dtype, "_type": f"Array{len(f.shape)}D"}
 
 
 def _write_json(path: Path, document: Any) -> None:

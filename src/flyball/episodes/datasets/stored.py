@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import mmap
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import cast
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ class Header:
       embodiment, robot, log_digest: see ``Episode``.
       signals: name -> specification.
       cameras: name -> (encoding, height, width).
+      names: signal -> names of its elements, where the log gave them (label ``names``).
     """
 
     embodiment: str
@@ -38,6 +39,7 @@ class Header:
     log_digest: str
     signals: dict[str, SignalSpec]
     cameras: dict[str, tuple[str, int, int]]
+    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def read_header(store: Store, digest: str) -> Header:
@@ -60,9 +62,17 @@ def read_header(store: Store, digest: str) -> Header:
             str(h["log_digest"]),
             {str(s["key"]): SignalSpec.from_json(s["spec"]) for s in h["signals"]},
             {str(c["key"]): (str(c["encoding"]), int(c["height"]), int(c["width"])) for c in h["frames"]},
+            _names(h["labels"].get("names")),
         )
-    except (KeyError, TypeError, ValueError) as err:
+    except (KeyError, TypeError, ValueError, AttributeError) as err:
         raise Damaged(f"not a sound episode ({err})", where=where) from err
+
+
+def _names(label: Any) -> dict[str, tuple[str, ...]]:
+    """The label ``names``, as far as it is what it should be: anybody may write labels."""
+    if not isinstance(label, dict):
+        return {}
+    return {k: tuple(v) for k, v in label.items() if isinstance(v, list) and all(isinstance(n, str) for n in v)}
 
 
 def open_episode(store: Store, digest: str, judged: Judgement | None = None, *, verified: bool = True) -> Episode:
