@@ -145,7 +145,7 @@ def test_a_time_that_has_no_name_is_told_by_what_it_does(tmp_path):
 def test_time_that_runs_backwards_is_put_in_order_and_told(tmp_path):
     e, intake = read(write(tmp_path, "t,x\n0.1,1\n0.3,3\n0.2,2\n"), tmp_path)
     assert e.signals["x"].values.tolist() == [1, 2, 3] and ms(e.signals["x"]) == [100, 200, 300]
-    assert any("time runs backwards 1 times" in t for t in texts(intake, "clock"))
+    assert any("run_3.csv: 1 of 3 rows run backwards in time, put in order" in t for t in texts(intake, "clock"))
 
 
 def test_an_empty_cell_is_no_sample_and_nan_is_one(tmp_path):

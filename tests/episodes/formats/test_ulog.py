@@ -180,7 +180,7 @@ def test_time_that_runs_backwards_is_put_in_order_and_told(tmp_path):
     path = write(tmp_path, DEFINITIONS + ADDS + attitude(1, 3) + attitude(1, 1) + attitude(1, 2))
     e, notes = read(path, tmp_path)
     assert e.signals["attitude.q"].values[:, 0].tolist() == [1, 2, 3]
-    assert "clock: attitude: 1 time stamps ran backwards; put in order" in notes
+    assert "clock: attitude: 1 of 3 messages run backwards in time, put in order" in notes
 
 
 def cyclic(name="a"):

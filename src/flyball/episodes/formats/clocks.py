@@ -111,7 +111,8 @@ class Clock:
             if self._publish_offset.any and self._publish_offset.varied:
                 facts["publish_ms"] = self._publish_offset.spread_ms()
             self._look_at_log(topic, log)
-        times, order = self._forwards(topic, times, facts["clock"], video)
+        said = f"messages run backwards in {facts['clock']} time"
+        times, order = forwards(self._intake, topic, times, said, sortable=not video)
         return Times(times, order, facts)
 
     def _unfit(self, log: NDArray[np.int64], stamp: NDArray[np.int64]) -> str:
@@ -160,23 +161,35 @@ class Clock:
                 "clock", "log times lie before the year 2000: simulated time, or a clock that was not set"
             )
 
-    def _forwards(
-        self, topic: str, times: NDArray[np.int64], clock: str, video: bool
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
-        back = sum(int((times[a + 1 : b] < times[a : b - 1]).sum()) for a, b in _pieces(times, overlap=1))
-        if not back:
-            return times, None
-        said = f"{topic}: {back} of {len(times)} messages run backwards in {clock} time"
-        if not video and len(times) <= SORTABLE:
-            self._intake.note("clock", f"{said}, put in order")
-            return times, np.argsort(times, kind="stable")
-        self._intake.note("clock", f"{said}, raised to the one before")
-        out, last = self._intake.column(np.int64), np.iinfo(np.int64).min
-        for a, b in _pieces(times):
-            raised = np.maximum.accumulate(np.maximum(times[a:b], last))
-            last = int(raised[-1])
-            out.append(raised)
-        return out.array(), None
+
+def forwards(
+    intake: Intake, name: str, times: NDArray[np.int64], said: str, *, sortable: bool = True
+) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+    """Repair times that run backwards, with a note.
+
+    Args:
+      intake: room and reports.
+      name: of what the times are.
+      times: in the order of the log [ns], shape (n,).
+      said: what they are, for the note: ``messages run backwards in log time``.
+      sortable: whether things may be put in another order.
+
+    Returns:
+      (times [ns], and what puts them in order; None when they are, or were raised to the one before).
+    """
+    back = sum(int((times[a + 1 : b] < times[a : b - 1]).sum()) for a, b in _pieces(times, overlap=1))
+    if not back:
+        return times, None
+    if sortable and len(times) <= SORTABLE:
+        intake.note("clock", f"{name}: {back} of {len(times)} {said}, put in order")
+        return times, np.argsort(times, kind="stable")
+    intake.note("clock", f"{name}: {back} of {len(times)} {said}, raised to the one before")
+    out, last = intake.column(np.int64), np.iinfo(np.int64).min
+    for a, b in _pieces(times):
+        raised = np.maximum.accumulate(np.maximum(times[a:b], last))
+        last = int(raised[-1])
+        out.append(raised)
+    return out.array(), None
 
 
 class _Sample:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from flyball.base import Damaged, InputError, SignalSpec, Timed
 from flyball.episodes.episode import Episode, Event
 from flyball.episodes.formats import foreign
-from flyball.episodes.formats.clocks import rate_hz
+from flyball.episodes.formats.clocks import forwards, rate_hz
 from flyball.episodes.formats.messages import Contents
 from flyball.episodes.formats.table_map import (
     NS,
@@ -342,7 +342,7 @@ def _episodes(source: _Source, path: Path, intake: Intake) -> Iterator[Episode]:
             if building is None or value != current:
                 if building is not None:
                     yield building.episode(path, current)
-                building, current = _Building(made, source, intake, where), value
+                building, current = _Building(made, source, intake, where, str(path)), value
             building.add({k: v.slice(a, b - a) for k, v in batch.items()}, t_ns[a:b], row + a)
         row += n
     if building is None or not row:
@@ -432,13 +432,28 @@ class _Times:
         return Damaged(f"row {row + self.first_row + 1}: {what}", where=str(self.path))
 
 
+class _Clock:
+    """Times of rows, which grow: one for all signals that have a sample in every row."""
+
+    def __init__(self, intake: Intake, name: str) -> None:
+        self.intake, self.name = intake, name
+        self.column = intake.column(np.int64)
+        self._settled: tuple[NDArray[np.int64], NDArray[np.int64] | None] | None = None
+
+    def settle(self) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+        """(times in order, what puts rows in that order, None when they are)."""
+        if self._settled is None:
+            t_ns, order = forwards(self.intake, self.name, self.column.array(), "rows run backwards in time")
+            self._settled = t_ns if order is None else t_ns[order], order
+        return self._settled
+
+
 class _Signal:
     """One signal that grows."""
 
-    def __init__(self, told: SignalColumns, intake: Intake, where: str) -> None:
-        self.told, self.intake = told, intake
+    def __init__(self, told: SignalColumns, every: _Clock, intake: Intake, where: str) -> None:
+        self.told, self.intake, self.clock, self.every = told, intake, every, every
         self.unit, self.factor = told.to_si(where)
-        self.time: Column = intake.column(np.int64)
         self.values: Column | None = None
         if (self.factor != 1).any():
             intake.note("converted", f"{', '.join(told.columns)}: from {told.unit} to {self.unit or '1'}")
@@ -451,30 +466,27 @@ class _Signal:
         if (self.factor != 1).any():
             values = _floats((values, np.ones(len(values), bool))) * (self.factor if len(parts) > 1 else self.factor[0])
         if not there.all():
+            if self.clock is self.every:  # from now on it has times of its own
+                self.clock = _Clock(self.intake, self.told.name)
+                before = self.every.column.array()
+                self.clock.column.append(before[: len(before) - len(t_ns)])
             values, t_ns = values[there], t_ns[there]
         if self.values is None:
             self.values = self.intake.column(values.dtype, values.shape[1:])
         elif values.shape[1:] != self.values.shape:
             raise Damaged(f"column {self.told.columns[0]!r} has cells of different size")
-        self.time.append(t_ns)
+        if self.clock is not self.every:
+            self.clock.column.append(t_ns)
         self.values.append(values)
 
-    def finish(self) -> tuple[Timed | None, int]:
-        """(the signal in order of time, how often time ran backwards)."""
+    def finish(self) -> Timed | None:
+        """The signal in order of time, None when it has no sample."""
         if self.values is None or not self.values.length:
-            return None, 0
-        t_ns, order, back = _forwards(self.time.array())
+            return None
+        t_ns, order = self.clock.settle()
         values = self.values.ordered(order)
         spec = SignalSpec(self.told.name, values.shape[1:], values.dtype.name, self.unit, rate_hz(t_ns))
-        return Timed(spec, t_ns, values), back
-
-
-def _forwards(t_ns: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64] | None, int]:
-    back = int((t_ns[1:] < t_ns[:-1]).sum())
-    if not back:
-        return t_ns, None, 0
-    order = np.argsort(t_ns, kind="stable")
-    return t_ns[order], order, back
+        return Timed(spec, t_ns, values)
 
 
 def _numbers(array: pa.Array, name: str, row: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -557,10 +569,13 @@ class _Text:
 class _Building:
     """One episode that grows."""
 
-    def __init__(self, made: TableMap, source: _Source, intake: Intake, where: str) -> None:
+    def __init__(self, made: TableMap, source: _Source, intake: Intake, where: str, name: str) -> None:
         self.made, self.intake = made, intake
         kinds = {c: source.columns[c].kind for c in made.columns()}
-        self.signals = [_Signal(s, intake, where) for s in made.signals if kinds[s.columns[0]] != "pictures"]
+        self.clock = _Clock(intake, name)
+        self.signals = [
+            _Signal(s, self.clock, intake, where) for s in made.signals if kinds[s.columns[0]] != "pictures"
+        ]
         self.pictures = [
             _Pictures(s.columns[0], s.name, intake) for s in made.signals if kinds[s.columns[0]] == "pictures"
         ]
@@ -571,6 +586,7 @@ class _Building:
                 raise InputError(f"signal {s.told.name!r}: its columns are not all numbers", where=where)
 
     def add(self, batch: dict[str, pa.Array], t_ns: NDArray[np.int64], row: int) -> None:
+        self.clock.column.append(t_ns)
         for s in self.signals:
             s.add([batch[c] for c in s.told.columns], t_ns, row)
         for p in self.pictures:
@@ -580,16 +596,12 @@ class _Building:
 
     def episode(self, path: Path, key: Any) -> Episode:
         out = Contents()
-        back = 0
         for s in self.signals:
-            signal, times = s.finish()
-            back = max(back, times)
+            signal = s.finish()
             if signal is None:
                 self.intake.note("skipped", f"{s.told.name}: has no values")
             else:
                 out.signals[s.told.name] = signal
-        if back:
-            self.intake.note("clock", f"{path}: time runs backwards {back} times; rows are put in order")
         for p in self.pictures:
             if p.writer is not None:
                 out.frames[p.name] = p.writer.close()

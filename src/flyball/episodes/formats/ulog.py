@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 
 from flyball.base import Damaged, InputError, SignalSpec, Timed, Unsupported
 from flyball.episodes.episode import Episode, Event
-from flyball.episodes.intake import Column, Intake
+from flyball.episodes.formats.clocks import forwards, rate_hz
+from flyball.episodes.intake import Column, Intake, release
 
 MAGIC = b"ULog\x01\x12\x35"
 SYNC = bytes([0x2F, 0x73, 0x13, 0x20, 0x25, 0x0C, 0xBB, 0x12])
@@ -326,27 +327,34 @@ class _Reader:
             t_ns = topic.time.array()
             if not len(t_ns):
                 continue
-            order = None
-            if back := int((t_ns[1:] < t_ns[:-1]).sum()):
-                self.intake.note("clock", f"{topic.name}: {back} time stamps ran backwards; put in order")
-                order = np.argsort(t_ns, kind="stable")
-                t_ns = t_ns[order]
+            t_ns, order = forwards(self.intake, topic.name, t_ns, "messages run backwards in time")
+            t_ns = t_ns if order is None else t_ns[order]
+            rate = rate_hz(t_ns)
             for leaf, column in topic.columns.items():
                 name, values = f"{topic.name}.{leaf}", column.ordered(order)
                 if values.dtype.kind == "S":
                     self._texts(name, t_ns, values)
                 elif values[:1].size:
-                    found[name] = Timed(SignalSpec(name, values.shape[1:], values.dtype.name), t_ns, values)
+                    found[name] = Timed(
+                        SignalSpec(name, values.shape[1:], values.dtype.name, rate_hz=rate), t_ns, values
+                    )
         return found
 
     def _texts(self, name: str, t_ns: NDArray[np.int64], values: NDArray[np.bytes_]) -> None:
-        changes = np.flatnonzero(np.concatenate([np.ones(1, bool), values[1:] != values[:-1]]))
-        texts = [bytes(values[i]).split(b"\0")[0].decode(errors="replace") for i in changes[:MAX_EVENTS].tolist()]
-        if len(changes) == 1:
+        said: list[tuple[int, bytes]] = []
+        for at in range(0, len(values), PIECE // 8):
+            part = values[at : at + PIECE // 8]
+            changes = np.flatnonzero(
+                np.concatenate([np.array([not said or part[0] != said[-1][1]]), part[1:] != part[:-1]])
+            )
+            said += [(at + i, bytes(part[i])) for i in changes.tolist()[: MAX_EVENTS + 1 - len(said)]]
+            release(values)
+        texts = [text.split(b"\0")[0].decode(errors="replace") for _, text in said]
+        if len(said) == 1:
             if texts[0]:
                 self.labels[name] = texts[0]
             return
-        for i, text in zip(changes.tolist(), texts, strict=False):
+        for (i, _), text in zip(said, texts, strict=True):
             self._event(int(t_ns[i]) // 1000, name, text)
 
 
