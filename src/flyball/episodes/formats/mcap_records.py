@@ -451,7 +451,7 @@ def chain(data: bytes, at: int, stop: int, most: int = 1 << 62) -> tuple[NDArray
             parts.append(begin[:guessed])
             left, at = left - guessed, int(begin[guessed])
         walk = 64 if guessed > 256 else min(4 * walk, 4096)
-    return np.concatenate(parts), at
+    return np.concatenate(parts) if len(parts) > 1 else parts[0], at
 
 
 def message_block(data: bytes, at: NDArray[np.int64], stop: NDArray[np.int64]) -> Block:

@@ -178,7 +178,7 @@ class SalvagedMcap:
             self.report.unverified["messages"] = file.unchecked
             self._adopt(file)
             return
-        self._layout = Layout(self._source, max_chunk_bytes)
+        self._layout = _Layout(self._source, max_chunk_bytes)
         self._trust, self._doubted = unverified, -1
         dry = self._dry_run()
         if dry.report.withheld and not unverified and dry.only_stops_early:
@@ -188,7 +188,7 @@ class SalvagedMcap:
         self._adopt(dry)
 
     def blocks(self) -> Iterator[Block]:
-        """Messages as columns, in file order; raises nothing that reading twice would not."""
+        """Messages as columns, in file order, the same at every call; raises nothing."""
         if self._strict is not None:
             yield from self._strict.blocks()
         else:
@@ -221,7 +221,7 @@ class _Summary:
 
 @dataclass(frozen=True)
 class _Found:
-    """Bytes that read as a record; op is GAP for bytes that do not. Ids are good within one segment, see ``Layout``."""
+    """Bytes that read as a record; op is GAP for bytes that do not. Ids are good within one segment, see ``_Layout``."""
 
     op: int
     begin: int
@@ -233,7 +233,7 @@ class _Found:
 GAP = -1
 
 
-class Layout:
+class _Layout:
     """Where the records of a damaged file lie.
 
     A segment is a stretch in which every record begins where the one before it ends; its name is its first offset.
@@ -503,7 +503,7 @@ class _Pass:
       doubted: offset of a message that is not believed even then.
     """
 
-    def __init__(self, layout: Layout, trust: bool, doubted: int) -> None:
+    def __init__(self, layout: _Layout, trust: bool, doubted: int) -> None:
         self.layout, self.trust, self.doubted = layout, trust, doubted
         self.report = SalvageReport()
         self.profile = self.library = ""
