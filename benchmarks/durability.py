@@ -310,7 +310,7 @@ class Campaigns:
                 told += self._told()
             self._judge(f"killed after {len(told)} acknowledgements", told)
 
-    def states(self, count: int, rng: random.Random) -> None:
+    def states(self, count: int, rng: random.Random, *, until_lost: bool = False) -> None:
         """Power cuts: in a day, in the day after another one's power cut, and with several processes at work."""
         kinds = dict.fromkeys(("recovery", "day of two ingests", "day with two readers"), count // 4)
         kinds = {"day": count - sum(kinds.values()), **kinds}
@@ -333,6 +333,8 @@ class Campaigns:
                     self.outcomes[f"power cuts in a {kind}"] += 1
                     crashdisk.lay(crash.disk, self._disk())
                     self._judge(f"power cut in a {kind}, after event {crash.after}", [*told, *crash.marks])
+                    if until_lost and self.failures:
+                        return
 
     def faults(self, rng: random.Random, *, share: float = 1.0) -> None:
         """The k-th call fails, for every k (or a share of them): once, or as all later ones do."""
