@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from flyball.base import InputError, Timed
 from flyball.episodes.codec import span_ns
 from flyball.episodes.episode import Episode, Frames
+from flyball.episodes.intake import release
 
 RULES = ("auto", "events", "idle", "file")
 _MOVING = {"rad", "m", "rad/s", "m/s", "deg", "deg/s", "mm"}
@@ -250,4 +251,5 @@ def _ranges(s: Timed, begin: int, step: int) -> tuple[NDArray[np.int64], NDArray
         numbers.append(bucket[first])
         lows.append(np.fmin.reduceat(np.fmin(here, before), first, axis=0))
         highs.append(np.fmax.reduceat(np.fmax(here, before), first, axis=0))
+        release(s.values)
     return np.concatenate(numbers), np.concatenate(lows), np.concatenate(highs)

@@ -34,7 +34,7 @@ from flyball.base.durable import make_folder, write_durably
 from flyball.base.store import locked
 from flyball.episodes.boundaries import Boundaries
 from flyball.episodes.episode import Episode
-from flyball.episodes.intake import Intake
+from flyball.episodes.intake import Intake, release
 from flyball.robots import Embodiment
 
 LAYOUT = 1
@@ -464,20 +464,19 @@ def _rewritten(
         part = part if pick is None else part[:, pick]
         part = (part * dtype.type(scale) + dtype.type(offset)).astype(dtype) if linear else part
         out.append(part.reshape(-1, *shape))
+        release(values)
     return out.array()
 
 
 def _largest(values: NDArray[Any]) -> float:
     if values.dtype.kind not in "fiu" or not values.size:
         return 0.0
-    rows = max(1, PIECE // max(1, values.nbytes // len(values)))
-    with np.errstate(invalid="ignore"):
-        tops = [
-            float(max(-np.fmin.reduce(part, axis=None), np.fmax.reduce(part, axis=None)))
-            for at in range(0, len(values), rows)
-            if (part := np.asarray(values[at : at + rows], np.float64)).size
-        ]
-    return max((t for t in tops if math.isfinite(t)), default=0.0)
+    rows, top = max(1, PIECE // max(1, values.nbytes // len(values))), 0.0
+    for at in range(0, len(values), rows):
+        part = np.abs(np.asarray(values[at : at + rows], np.float64))
+        top = max(top, float(part.max(where=np.isfinite(part), initial=0.0)))
+        release(values)
+    return top
 
 
 # ---- files

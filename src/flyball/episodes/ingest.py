@@ -23,6 +23,7 @@ from typing import Any, TypeAlias
 
 from flyball.base import Damaged, FlyballError, InputError, NotPossible
 from flyball.base.durable import make_folder, move_durably, sync_folder, write_durably
+from flyball.base.store import Store
 from flyball.base.workspace import Workspace
 from flyball.episodes import boundaries, channels, codec, timeline
 from flyball.episodes.arrivals import Arrival, Content, arrivals, content, files_of, manifest
@@ -273,7 +274,7 @@ def _take(workspace: Workspace, setting: Setting, arrival: Arrival, maps: Maps, 
     stamp = _stamp(path)
     try:
         found = content(path)
-        if not setting.again and (known := episodes_of(Catalogue(workspace.store), found.digest)) is not None:
+        if not setting.again and (known := episodes_of(workspace.store, found.digest)) is not None:
             return Taken(arrival, "known", found, known=tuple(known))
         folder.mkdir()
         return _read(workspace, setting, arrival, found, maps, folder)
@@ -473,13 +474,11 @@ def embodiments() -> dict[str, Embodiment]:
     return found
 
 
-def episodes_of(catalogue: Catalogue, log: str) -> list[str] | None:
+def episodes_of(store: Store, log: str) -> list[str] | None:
     """Digests of the episodes cut from a log, None when the log is not registered."""
-    if not catalogue.store.read("SELECT 1 FROM artifacts WHERE digest = ? AND kind = 'log'", (log,)):
+    if not store.read("SELECT 1 FROM artifacts WHERE digest = ? AND kind = 'log'", (log,)):
         return None
-    return [
-        r[0] for r in catalogue.store.read("SELECT digest FROM episodes WHERE log_digest = ? ORDER BY rowid", (log,))
-    ]
+    return [r[0] for r in store.read("SELECT digest FROM episodes WHERE log_digest = ? ORDER BY rowid", (log,))]
 
 
 # ---- registering: in one process, in the order of the logs
@@ -653,7 +652,7 @@ class _Register:
             self.logs[i] = LogReport(str(path), "known", log.digest, taken.known)
             return
         store = self.workspace.store
-        there = episodes_of(self.catalogue, log.digest)
+        there = episodes_of(store, log.digest)
         digests = tuple(e.digest for e in taken.episodes)
         self.logs[i] = LogReport(
             str(path), "added" if there is None else "known", log.digest, digests, taken.rule, notes=taken.notes

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from flyball.episodes import codec
 from flyball.episodes.episode import Episode
+from flyball.episodes.intake import release
 
 VERSION = 1
 """Rises when the numbers mean something else; older summaries are then made anew."""
@@ -102,7 +103,10 @@ def _statistics(t_ns: NDArray[np.int64], values: NDArray[Any]) -> NDArray[np.flo
     out = np.full((flat.shape[1], len(STATISTICS)), np.nan)
     rows = max(1, _PIECE // max(flat.shape[1], 1))
     with np.errstate(over="ignore", invalid="ignore"):
-        pieces = [_piece(flat[at : at + rows]) for at in range(0, len(flat), rows)]
+        pieces = []
+        for at in range(0, len(flat), rows):
+            pieces.append(_piece(flat[at : at + rows]))
+            release(values)
         if pieces:
             out[:, 1:-1] = _joined(pieces)
     out[:, 0], out[:, -1] = n, _rate(t_ns)

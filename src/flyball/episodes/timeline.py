@@ -24,6 +24,7 @@ from flyball.episodes.episode import Episode, Frames
 from flyball.episodes.intake import Intake
 
 DAY_NS = 86_400 * 10**9
+_PIECE = 1 << 20  # samples looked at once
 
 
 def repaired(episode: Episode, intake: Intake, shifts: Mapping[str, float] | None = None) -> Episode:
@@ -76,7 +77,10 @@ def repaired(episode: Episode, intake: Intake, shifts: Mapping[str, float] | Non
 
 def _ordered(name: str, s: Timed, intake: Intake) -> Timed:
     t_ns = np.asarray(s.t_ns)
-    back = np.flatnonzero(t_ns[1:] < t_ns[:-1])
+    pieces = range(0, len(t_ns), _PIECE)
+    back = np.concatenate(
+        [at + np.flatnonzero(np.diff(t_ns[at : at + _PIECE + 1]) < 0) for at in pieces] or [np.zeros(0, np.int64)]
+    )
     if not len(back):
         return s
     worst = int((t_ns[back] - t_ns[back + 1]).max()) * 1e-9
@@ -87,8 +91,10 @@ def _ordered(name: str, s: Timed, intake: Intake) -> Timed:
 
 def _body(t_ns: NDArray[np.int64]) -> tuple[int, int]:
     """The samples without short stretches at either end that are more than a day away."""
-    steps = np.flatnonzero(np.diff(t_ns) > DAY_NS) + 1
     n = len(t_ns)
+    if int(t_ns[-1]) - int(t_ns[0]) <= DAY_NS:
+        return 0, n
+    steps = np.flatnonzero(np.diff(t_ns) > DAY_NS) + 1
     first = max((int(i) for i in steps if i <= n // 10), default=0)
     last = min((int(i) for i in steps if n - i <= n // 10), default=n)
     return first, last
