@@ -77,6 +77,10 @@ def test_rows(exported):
     assert types["observation.gripper.closed"] == pa.bool_()
     assert types["timestamp"] == pa.float32() and types["index"] == pa.int64()
     assert not set(CAMERAS) & set(types)
+    hub = json.loads(file.schema_arrow.metadata[b"huggingface"])["info"]["features"]
+    assert hub["observation.tactile.grid"] == {"shape": [2, 3], "dtype": "int32", "_type": "Array2D"}
+    assert hub["action"] == {"feature": {"dtype": "float32", "_type": "Value"}, "length": 2, "_type": "Sequence"}
+    assert set(hub) == set(types)
     rows = file.read().to_pydict()
     made = tables(exported, {})
     for key in ("observation.state", "action", "observation.tactile.grid"):
@@ -144,6 +148,8 @@ def test_statistics_are_exact_over_all_rows(exported):
     pixels = np.stack([decode_png(r["bytes"]) for r in rows]).reshape(-1, 3) / 255
     assert np.allclose(np.ravel(stats[CAMERAS[0]]["q10"]), np.quantile(pixels, 0.1, axis=0), atol=1e-12)
     assert np.allclose(np.ravel(stats[CAMERAS[0]]["mean"]), pixels.mean(0), rtol=1e-9)
+    schema = pq.read_schema(next((folder / "data").glob("*/*.parquet")))
+    assert json.loads(schema.metadata[b"huggingface"])["info"]["features"][CAMERAS[0]] == {"_type": "Image"}
     assert stats[CAMERAS[0]]["count"] == [sum(LENGTHS)] and np.shape(stats[CAMERAS[0]]["mean"]) == (3, 1, 1)
 
 

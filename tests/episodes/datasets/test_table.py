@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flyball.base import InputError, Missing, SignalSpec, Timed
+from flyball.base import InputError, SignalSpec, Timed
 from flyball.episodes import Dataset, Episode
 from flyball.episodes.datasets.layout import Feature, Layout, TableOptions, plan
 from flyball.episodes.datasets.table import SLACK, Sampler
@@ -135,6 +137,12 @@ def test_names_decide_what_is_state_and_action_unless_the_user_does(catalogue, p
     assert ("camera.wrist", "pictures are not wanted") in chosen.left_out
 
 
+def test_names_that_a_log_gave_its_elements_are_kept(catalogue, planned):
+    names = {"joint.position": ["pan", "lift"], "gripper.force": "x", "command.joint": ["one"]}
+    found = planned(planted_episode(catalogue.store, 0, labels={"names": names})).features
+    assert [f.names for f in found][:2] == [("gripper.force", "pan", "lift"), ("command.joint.0", "command.joint.1")]
+
+
 def test_what_cannot_be_a_column_is_listed(catalogue, planned):
     e = planted_episode(catalogue.store, 0)
     signals = dict(e.signals)
@@ -142,8 +150,6 @@ def test_what_cannot_be_a_column_is_listed(catalogue, planned):
         SignalSpec("cloud", (300, 300), "float32"), stamps(2, 20), np.zeros((2, 300, 300), np.float32)
     )
     depth = planted_frames(catalogue.store, "camera.depth", 30, 20, 0, "jpeg")
-    from dataclasses import replace
-
     depth = replace(depth, encoding="raw:mono16")
     left = dict(
         planned(
@@ -183,8 +189,6 @@ def test_wishes_that_cannot_be_met(catalogue, planned, options, line):
 
 
 def test_a_wish_for_what_only_some_episodes_have(catalogue, planned):
-    from dataclasses import replace
-
     e = planted_episode(catalogue.store, 0)
     poorer = replace(e, seed=1, signals={n: s for n, s in e.signals.items() if n != "joint.position"})
     with pytest.raises(InputError, match="signal 'joint.position' is only in 1 of 2 episodes"):
@@ -221,7 +225,3 @@ def test_columns_that_would_have_one_name(catalogue, planned):
         planned(Episode("b", signals=signals))
     signals = {n: Timed(SignalSpec(n, (), "int32"), t, np.arange(5, dtype=np.int32)) for n in ("next.x",)}
     assert planned(Episode("b", signals=signals)).features[0].key == "next.x"
-
-
-def test_missing_is_an_input_error():
-    assert issubclass(Missing, InputError)

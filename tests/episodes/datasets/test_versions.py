@@ -81,6 +81,7 @@ def test_where_an_episode_goes_depends_on_nothing_but_it_and_the_seed(seed, coun
 def test_shares_are_met_on_average():
     edges = {"train": 0.7, "val": 0.1, "test": 0.2}
     parts = [part_of(str(k), edges, by="episode", seed=1) for k in range(4000)]
+    assert parts != [part_of(str(k), edges, by="episode", seed=2) for k in range(4000)]
     assert [round(parts.count(p) / 4000, 2) for p in edges] == pytest.approx([0.7, 0.1, 0.2], abs=0.03)
 
 

@@ -149,15 +149,18 @@ def plan(store: Store, dataset: Dataset, options: TableOptions) -> Layout:
         cameras.pop(name, None)
         left_out = [(n, why) for n, why in left_out if n != name] + [(name, UNWANTED[0])]
     state, action = _roles(specs, options)
+    known = headers[dataset.episodes[0]].names
     features = [
-        _numbers(key, [specs[n] for n in names], options) for key, names in ((STATE, state), (ACTION, action)) if names
+        _numbers(key, [specs[n] for n in names], known, options)
+        for key, names in ((STATE, state), (ACTION, action))
+        if names
     ]
     for name in sorted(set(specs) - {*state, *action}):
         if not 0 < specs[name].size <= MAX_SIZE or len(specs[name].shape) > 5:
             left_out.append((name, f"samples of shape {specs[name].shape} make no column"))
             continue
-        known = name.startswith(("observation.", "action.", "next."))
-        features.append(_numbers(name if known else f"observation.{name}", [specs[name]], options))
+        key = name if name.startswith(("observation.", "action.", "next.")) else f"observation.{name}"
+        features.append(_numbers(key, [specs[name]], known, options))
     for name in sorted(cameras):
         encoding, height, width = cameras[name]
         if options.images == "none":
@@ -254,7 +257,9 @@ def _key(key: str, source: str) -> str:
     return key
 
 
-def _numbers(key: str, specs: Sequence[SignalSpec], options: TableOptions) -> Feature:
+def _numbers(
+    key: str, specs: Sequence[SignalSpec], known: Mapping[str, tuple[str, ...]], options: TableOptions
+) -> Feature:
     whole = key in (STATE, ACTION)
     if whole:
         for s in specs:
@@ -266,9 +271,10 @@ def _numbers(key: str, specs: Sequence[SignalSpec], options: TableOptions) -> Fe
     dtype = np.result_type(*(np.dtype(s.dtype) for s in specs))
     if dtype == np.float64 and not options.keep_dtype:
         dtype = np.dtype(np.float32)
-    names = (
-        [s.name if s.size == 1 else f"{s.name}.{i}" for s in specs for i in range(s.size)] if len(shape) == 1 else []
-    )
+    names: list[str] = []
+    for s in specs if len(shape) == 1 else ():
+        plain = (s.name,) if s.size == 1 else tuple(f"{s.name}.{i}" for i in range(s.size))
+        names += known.get(s.name, ()) if len(known.get(s.name, ())) == s.size else plain
     return Feature(_key(key, specs[0].name), "numbers", dtype.name, shape, tuple(names), tuple(specs))
 
 
