@@ -179,7 +179,7 @@ class SalvagedMcap:
             self._adopt(file)
             return
         self._layout = _Layout(self._source, max_chunk_bytes)
-        self._trust, self._doubted = unverified, -1
+        self._trust, self._doubted, self._unverified = unverified, -1, unverified
         dry = self._dry_run()
         if dry.report.withheld and not unverified and dry.only_stops_early:
             self._trust, self._doubted = True, dry.last_message
@@ -192,12 +192,12 @@ class SalvagedMcap:
         if self._strict is not None:
             yield from self._strict.blocks()
         else:
-            yield from _Pass(self._layout, self._trust, self._doubted).blocks()
+            yield from _Pass(self._layout, self._trust, self._doubted, self._unverified).blocks()
 
     messages = McapFile.messages
 
     def _dry_run(self) -> _Pass:
-        made = _Pass(self._layout, self._trust, self._doubted)
+        made = _Pass(self._layout, self._trust, self._doubted, self._unverified)
         for _ in made.blocks():
             pass
         return made
@@ -218,10 +218,15 @@ class _Summary:
     statistics: Statistics | None
     chunks: Counter[tuple[int, ...]]  # (record's bytes, start, end, packed, size, codec) of each
 
+    @property
+    def lists_chunks(self) -> bool:
+        """Whether a chunk that is not listed belongs to another recording."""
+        return bool(self.chunks) or (self.statistics is not None and self.statistics.chunks == 0)
+
 
 @dataclass(frozen=True)
 class _Found:
-    """Bytes that read as a record; op is GAP for bytes that do not. Ids are good within one segment, see ``_Layout``."""
+    """Bytes that read as a record; op is GAP for bytes that do not. Ids are good within a segment, see ``_Layout``."""
 
     op: int
     begin: int
@@ -241,7 +246,7 @@ class _Layout:
     Attributes:
       summary: None when its CRC is wrong or missing.
       connected: the segment that leads up to the summary, -1 for none.
-      data_sound: whether the data section is whole, its CRC right.
+      sound_to: where the data section ends if it is whole and its CRC right, else 0.
       unbroken: whether the file is one segment from its first byte to its closing mark.
     """
 
@@ -249,7 +254,7 @@ class _Layout:
         self.source, self.bound = source, bound
         self._window = (0, b"")
         self.summary = self._find_summary()
-        self.data_sound = self.unbroken = False
+        self.sound_to = 0
         self.connected = -1
         self.limit = self.summary.start if self.summary else source.size
         crc, last = 0, _Found(GAP, 0, 0, 0)
@@ -258,7 +263,7 @@ class _Layout:
             self.unbroken &= last.op != GAP
             if last.op == DATA_END and self.unbroken and crc == 0:
                 crc = int.from_bytes(self.peek(last.begin + 9, 4), "little")
-                self.data_sound = crc != 0 and self._crc(0, last.begin) == crc
+                self.sound_to = last.begin if crc != 0 and self._crc(0, last.begin) == crc else 0
         if self.summary and last.op != GAP and last.end == self.limit:
             self.connected = last.segment
 
@@ -276,7 +281,7 @@ class _Layout:
             if record is None:
                 sound, begin = at, at + 1
                 if certain is not None and (certain.end == at or not unverified):
-                    right = self._verified(certain)
+                    right = self._verified(certain, unverified)
                     sound, begin = (certain.begin, certain.begin + 1) if right == 0 else (right, right)
                 found = self._search(max(begin, floor), unverified)
                 yield _Found(GAP, sound, self.limit if found is None else found, segment, self._cut_off(at))
@@ -393,8 +398,8 @@ class _Layout:
         data = self.read(begin, end - begin)
         return unpack(chunk_head(data, 0, len(data)), data, self.bound)
 
-    def _verified(self, found: _Found) -> int:
-        """Where a chunk or attachment ends if it has a CRC, which is right; else 0."""
+    def _verified(self, found: _Found, unverified: bool = False) -> int:
+        """Where a chunk or attachment ends if it has a CRC, which is right; else 0. Or none, where that is enough."""
         self._budget -= found.end - found.begin
         try:
             if found.op == ATTACHMENT:
@@ -403,7 +408,7 @@ class _Layout:
                 return attachment.data_at + attachment.size + 4 if sound else 0
             head = self.chunk_head(found.begin, found.end)
             self._budget -= head.size
-            if head.crc == 0 or self._budget < 0:
+            if (head.crc == 0 and not unverified) or self._budget < 0:
                 return 0
             self.records_of(found.begin, found.end)
         except (Misfit, Broken):
@@ -434,7 +439,7 @@ class _Layout:
         if record is None:
             return False
         op, end = record
-        if op == CHUNK and self.summary is not None and self.summary.chunks and not self.indexed(at, end):
+        if op == CHUNK and self.summary is not None and self.summary.lists_chunks and not self.indexed(at, end):
             return False
         if op in (CHUNK, ATTACHMENT):
             return self._verified(_Found(op, at, end, at)) > 0
@@ -501,10 +506,11 @@ class _Pass:
       layout: where its records lie.
       trust: believe also what no checksum covers.
       doubted: offset of a message that is not believed even then.
+      search: look for messages outside chunks too, where records do not follow each other.
     """
 
-    def __init__(self, layout: _Layout, trust: bool, doubted: int) -> None:
-        self.layout, self.trust, self.doubted = layout, trust, doubted
+    def __init__(self, layout: _Layout, trust: bool, doubted: int, search: bool) -> None:
+        self.layout, self.trust, self.doubted, self.search = layout, trust, doubted, search
         self.report = SalvageReport()
         self.profile = self.library = ""
         self.channels: dict[int, Channel] = {}
@@ -522,7 +528,7 @@ class _Pass:
 
     def blocks(self) -> Iterator[Block]:
         gaps, last = 0, None
-        for found in self.layout.walk(unverified=self.trust):
+        for found in self.layout.walk(unverified=self.search):
             if self._run and (found.op != MESSAGE or found.begin != self._run[-1] or len(self._run) > 1 << 12):
                 yield from self._messages()
             if found.segment != self._segment:
@@ -564,9 +570,9 @@ class _Pass:
             lost["chunks"] = summary.chunks.total() - found["chunks"]
         self.only_stops_early &= not report.discarded.total() and summary is None
         report.discarded |= +lost
-        if not layout.data_sound and self.metadata:
+        if not layout.sound_to and self.metadata:
             report.unverified["metadata"] = len(self.metadata)
-        whole = layout.data_sound or (layout.unbroken and said is not None and not -lost)
+        whole = layout.sound_to > 0 or (layout.unbroken and said is not None and not -lost)
         report.complete = whole and not report.discarded.total() and not report.withheld
 
     def _other(self, found: _Found) -> None:
@@ -584,7 +590,7 @@ class _Pass:
         elif found.op == ATTACHMENT:
             attachment = read_attachment(layout.source, found.begin, found.end)
             try:
-                checked = check_attachment(attachment) or layout.data_sound
+                checked = check_attachment(attachment) or found.begin < layout.sound_to
             except Broken as err:
                 self._lose("attachments", found, err.what)
                 return
@@ -610,7 +616,7 @@ class _Pass:
             return
         said = layout.summary.known if layout.summary else Definitions()
         same = found.op == SCHEMA or (channel is not None and said.channels.get(channel.id) == channel)
-        if layout.data_sound or self.trust or same:
+        if found.begin < layout.sound_to or self.trust or same:
             self._known.schemas.update(trial.schemas)
             if channel is not None and self._known.channels.setdefault(channel.id, channel) != channel:
                 self.report._note(found.begin, f"channel {channel.id} is defined twice, differently")
@@ -621,7 +627,8 @@ class _Pass:
             return
         at, stop = np.array(self._run[:-1], np.int64), np.array(self._run[1:], np.int64)
         self._run = []
-        if not (self.layout.data_sound or self.trust):
+        checked = int(at[-1]) < self.layout.sound_to
+        if not (checked or self.trust):
             self.report.withheld += len(at)
             return
         base = int(at[0])
@@ -629,7 +636,7 @@ class _Pass:
         data = self.layout.read(base, int(stop[-1]) - base)
         block = message_block(data, at[believed] - base, stop[believed] - base)
         self.report.withheld += int((~believed).sum())
-        yield from self._given(block, False, self.layout.data_sound)
+        yield from self._given(block, False, checked)
 
     def _chunk(self, found: _Found) -> Iterator[Block]:
         layout = self.layout
@@ -639,9 +646,9 @@ class _Pass:
         except Misfit as err:
             self._lose("chunks", found, str(err))
             return
-        known, indexed = bool(layout.summary and layout.summary.chunks), layout.indexed(begin, end)
+        known, indexed = bool(layout.summary and layout.summary.lists_chunks), layout.indexed(begin, end)
         head = layout.chunk_head(begin, end)
-        checked = head.crc != 0 or layout.data_sound
+        checked = head.crc != 0 or begin < layout.sound_to
         mark = (*layout.signature(begin, end), head.crc)
         self._seen[mark] += 1
         if self._seen[mark] > max(1, layout.summary.chunks[mark[:-1]] if layout.summary else 1):
