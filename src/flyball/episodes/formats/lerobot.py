@@ -41,6 +41,7 @@ class LeRobot:
         Raises:
           Damaged: files that contradict each other or the format.
         """
+        intake.whole = True
         folder = LeRobotFolder(path)
         entries = {e.index: e for e in folder.entries}
         if not entries:
