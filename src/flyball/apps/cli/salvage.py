@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
+import shlex
+import sys
 from pathlib import Path
 
 from flyball.apps.cli.output import Output
+from flyball.apps.cli.progress import LogProgress, progress
 from flyball.base import Damaged, InputError
 
 
@@ -26,11 +30,14 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
     if args.file.exists() and not args.file.is_file():
         raise InputError("not a file", where=str(args.file), allowed="an MCAP file")
-    file = SalvagedMcap(args.file, unverified=args.unverified)
+    # Files are read several times: a spinner for those who wait, but nothing else than errors in a log.
+    with progress() if sys.stderr.isatty() else LogProgress(io.StringIO()) as display:
+        display.stage(f"reading {args.file}")
+        file = SalvagedMcap(args.file, unverified=args.unverified)
     report = file.report
     if not report.recovered.total() and not report.complete:
         why = f"{report.withheld} messages that no checksum vouches for" if report.withheld else report.complaint
-        hint = f"flyball salvage --unverified {args.file}" if report.withheld else ""
+        hint = f"flyball salvage --unverified {shlex.quote(str(args.file))}" if report.withheld else ""
         raise Damaged(
             f"nothing can be saved ({why.removeprefix(f'{args.file} ')})", where=str(args.file), run_next=hint
         )
@@ -49,6 +56,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
         "complaint": report.complaint,
         "sound": report.sound,
         "complete": report.complete,
+        "mixed": report.mixed,
         **{name: {kind: getattr(report, name)[kind] for kind in KINDS} for name in counts},
         "withheld": report.withheld,
         "reasons": [{"offset": offset, "what": what} for offset, what in report.reasons],
