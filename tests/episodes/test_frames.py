@@ -121,6 +121,17 @@ def test_a_cut_off_picture_is_named(tmp_path, encoding):
     np.testing.assert_array_equal(read_frames(frames, blob, [9, 20]).shape, (2, H, W, 3))  # others are not touched
 
 
+def test_a_flipped_bit_of_a_png_is_noticed(tmp_path):
+    data = next(encode_frames(SCENE[:1], "png"))[0]
+    body = data.index(b"IDAT")
+    for at in range(body + 4, len(data) - 12, (len(data) - body) // 40):
+        bad = bytearray(data)
+        bad[at] ^= 8
+        frames, blob = stream(tmp_path, "png", [(bytes(bad), True)])
+        with pytest.raises(Damaged, match="picture 0"):
+            read_frames(frames, blob)
+
+
 def test_bytes_that_are_no_picture(tmp_path):
     for encoding in ("png", "jpeg", "h264", "h265", "vp9", "av1", "raw:rgb8"):
         frames, blob = stream(tmp_path, encoding, [(b"\0\1\2\3" * 20, True)], H, W)
@@ -148,12 +159,19 @@ def test_a_picture_that_claims_to_be_huge_is_refused(tmp_path):
     frames, blob = stream(tmp_path, "png", [(bomb, True)])
     with pytest.raises(Damaged, match="picture 0"):
         read_frames(frames, blob)
+    head = struct.pack(">IIBBBBB", 6000, 6000, 1, 0, 0, 0, 0)  # a sound one of 36 million pixels in 5 kB
+    large = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(751 * 6000)))
+    frames, blob = stream(tmp_path, "png", [(large + chunk(b"IEND", b""), True)])
+    with pytest.raises(Damaged, match="picture 0"):
+        read_frames(frames, blob)
     frames, blob = raw(tmp_path, "rgb8", SCENE[:1])
     with pytest.raises(Damaged, match="are no 100000 x 100000 pixels"):
         read_frames(replace(frames, height=100_000, width=100_000), blob)
-    many = replace(frames, t_ns=np.zeros(10**6), start=np.zeros(10**6, np.int64), stop=np.full(10**6, frames.stop[0]))
-    with pytest.raises(InputError, match="1000000 pictures of 9216 bytes at once; allowed: 4 GiB"):
-        read_frames(replace(many, key=np.ones(10**6, bool)), blob)
+    many = replace(
+        frames, t_ns=np.zeros(500_000), start=np.zeros(500_000, np.int64), stop=np.full(500_000, frames.stop[0])
+    )
+    with pytest.raises(InputError, match="500000 pictures of 9216 bytes at once; allowed: 4 GiB"):
+        read_frames(replace(many, key=np.ones(500_000, bool)), blob)
 
 
 def test_what_cannot_be_asked(tmp_path):

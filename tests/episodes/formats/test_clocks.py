@@ -58,7 +58,9 @@ def test_stamps_that_are_no_clock(tmp_path, stamp, why):
     np.testing.assert_array_equal(times.sorted_ns, LOG)
 
 
-def test_single_absurd_stamps_are_replaced_and_counted(tmp_path):
+@pytest.mark.parametrize("piece", [64, 1 << 20])
+def test_single_absurd_stamps_are_replaced_and_counted(tmp_path, monkeypatch, piece):
+    monkeypatch.setattr(module, "_PIECE", piece)
     stamp = LOG - 3_000_000
     stamp[[0, 500]] = -1
     stamp[700] += 1000 * S

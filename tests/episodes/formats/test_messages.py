@@ -228,6 +228,18 @@ def test_transforms_are_a_signal_per_frame_however_they_are_grouped(tmp_path, en
     assert cube.t_ns[0] == START + STEP
 
 
+def test_more_frames_than_anybody_has_are_refused(tmp_path):
+    path = tmp_path / "log.mcap"
+    with writing(path) as write:
+        for i in range(20):
+            some = [transform(i, f"f{i}-{k}") for k in range(20)]
+            write(
+                "/tf", msg2("tf2_msgs/msg/TFMessage"), "cdr", ros2("tf2_msgs/msg/TFMessage", transforms=some), START + i
+            )
+    with pytest.raises(InputError, match="/tf: more than 256 frames"):
+        read_one(path)
+
+
 # ---- what stays in the raw log
 
 
@@ -296,7 +308,13 @@ def mixed(path, n=400):
                 velocity=np.ones(1 if i < 390 else 2), effort=np.zeros(0),
             )  # fmt: skip
             write("/joints", msg2("sensor_msgs/msg/JointState"), "cdr", q, t_ns + 300)
-            write("/state", None, "json", json.dumps({"mode": f"m{i // 50}", "x": i, "on": i > 7}).encode(), t_ns)
+            state = {
+                "mode": f"m{i // 50}",
+                "x": i,
+                "on": i > 7,
+                **({"gone": 1, "said": "a"} if i < 350 else {"late": 1}),
+            }
+            write("/state", None, "json", json.dumps(state).encode(), t_ns)
             tf = ros2("tf2_msgs/msg/TFMessage", transforms=[transform(i, c) for c in "ab"[: 1 + i % 2]])
             write("/tf", msg2("tf2_msgs/msg/TFMessage"), "cdr", tf, t_ns)
 
@@ -309,7 +327,10 @@ def test_the_episode_does_not_depend_on_how_much_is_decoded_at_once(tmp_path, mo
     monkeypatch.setattr(module, "_TOPIC_PENDING", 1000)
     pieces, noted = read(path, tmp_path, memory=1 << 12)
     assert encode(pieces) == encode(whole) and noted == notes
-    assert whole.labels["undecoded"] == ["/joints: velocity has no fixed shape"]
+    assert whole.labels["undecoded"] == [
+        "/joints: velocity has no fixed shape",
+        *(f"/state: {name} has no fixed shape" for name in ("gone", "late", "said")),
+    ]
     assert isinstance(pieces.signal("joints.position").values, np.memmap)
 
 
@@ -330,7 +351,7 @@ def test_salvage_gives_what_is_intact_with_the_counts(tmp_path):
     path = tmp_path / "log.mcap"
     mixed(path)
     blob = bytearray(path.read_bytes())
-    blob[len(blob) // 2] ^= 1
+    blob[blob.index(b"\x28\xb5\x2f\xfd", len(blob) // 2) + 100] ^= 1  # within a compressed chunk
     path.write_bytes(blob)
     with pytest.raises(Damaged):
         read_one(path)

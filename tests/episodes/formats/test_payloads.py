@@ -301,6 +301,26 @@ def test_protobuf_numbers_of_several_lengths_are_one_column():
     assert got["double"].tolist() == [v / 2 for v in values]
 
 
+def test_protobuf_arrays_of_the_same_length_whose_numbers_have_not():
+    values = [[300, 1], [1, 300], [2, 400]]
+    payloads = [All(many_int32=v).SerializeToString() for v in values]
+    assert len({len(p) for p in payloads}) == 1
+    got = {c.path[0]: c.values for c in PROTO.decode(payloads)[0]}
+    assert got["many_int32"].tolist() == values
+
+
+def test_protobuf_numbers_sent_twice_have_their_last_value():
+    twice = All(int32=1, double=2).SerializeToString() + All(int32=7).SerializeToString()
+    assert PROTO.row(twice)[("int32",)] == 7 == All.FromString(twice).int32
+    points = All().SerializeToString()
+    for x in (1, 2):
+        half = All()
+        half.point.x = x
+        points += half.SerializeToString()
+    with pytest.raises(Unsupported, match="two pieces"):  # they would have to be merged
+        PROTO.row(points)
+
+
 def nest(n):
     out = b""
     tag = next(f.number for f in All.DESCRIPTOR.fields if f.name == "next") << 3 | 2
