@@ -428,7 +428,9 @@ def test_what_was_put_aside_can_be_salvaged_later(place, capsys):
     assert row.embodiment == "flyarm-5" and 0 < len(catalogue.load(row.digest).signal("joint.position").t_ns) < 400
 
 
-def test_a_file_that_grows_is_left_for_the_next_time(place, capsys, monkeypatch):
+@pytest.mark.parametrize("seen", ["whole", "damaged"])
+def test_a_file_that_grows_is_left_for_the_next_time(place, capsys, monkeypatch, seen):
+    from flyball.base import Damaged
     from flyball.episodes.formats.mcap_log import McapLog
 
     path, read = place / "w" / "inbox" / "x.mcap", McapLog.read
@@ -438,6 +440,8 @@ def test_a_file_that_grows_is_left_for_the_next_time(place, capsys, monkeypatch)
         yield from read(self, p, intake)
         with open(path, "ab") as f:
             f.write(b"more")
+        if seen == "damaged":
+            raise Damaged("ends in the middle", where=str(path))
 
     monkeypatch.setattr(McapLog, "read", growing)
     code, _, err = run(capsys, "ingest", "--workspace", "w")
