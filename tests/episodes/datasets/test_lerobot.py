@@ -22,7 +22,7 @@ from flyball.episodes.datasets.layout import TableOptions, plan
 from flyball.episodes.datasets.lerobot import export
 from flyball.episodes.datasets.stored import open_episode
 from flyball.episodes.datasets.table import Sampler
-from flyball.episodes.datasets.testing import START_NS, picture, planted_episode
+from flyball.episodes.datasets.testing import START_NS, picture, planted_episode, planted_frames
 
 CAMERAS = ("observation.images.front", "observation.images.wrist")
 LENGTHS = [30, 31, 32]
@@ -183,6 +183,31 @@ def psnr(a, b):
     return 10 * np.log10(255**2 / np.mean((a.astype(float) - b) ** 2))
 
 
+@pytest.mark.parametrize(
+    "wishes, late, first, step", [({}, 0, 0, 1), ({"fps": 10}, 0, 0, 2), ({}, 1, 1, 1), ({}, 2, 2, 1)]
+)
+def test_packets_that_are_right_already_are_not_encoded_again(catalogue, tmp_path, wishes, late, first, step):
+    """They pass as they are when they follow each other from a key picture on; else pictures are encoded anew."""
+    e = planted_episode(catalogue.store, 0, n=20)
+    frames = planted_frames(catalogue.store, "camera.a", 20, 20, 0, "h264", key_every=2)
+    joint = e.signals["joint.position"]
+    joint = replace(joint, t_ns=joint.t_ns[late:], values=joint.values[late:])
+    e = replace(e, signals={**e.signals, "joint.position": joint}, frames={"camera.a": frames})
+    d = Dataset((catalogue.add(e, producer="t").digest,))
+    export(catalogue.store, d, plan(catalogue.store, d, TableOptions(fps=fps)), tmp_path / "out")
+    blob = catalogue.store.path(frames.blob).read_bytes()
+    path = next((tmp_path / "out").rglob("*.mp4"))
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        change = av.bitstream.BitStreamFilterContext("h264_mp4toannexb", stream)
+        packets = b"".join(bytes(p) for packet in container.demux(stream) for p in change.filter(packet))
+    assert (packets == blob[frames.start[late] :]) == (fps == 20 and late % 2 == 0)
+    with av.open(str(path)) as container:
+        got = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+    assert len(got) == (20 - late if fps == 20 else 7)
+    assert min(psnr(p, picture(late + i * 20 // fps, 0)) for i, p in enumerate(got)) > 25
+
+
 def test_v21(exported):
     folder, report = exported.folder("v2.1")
     info = json.loads((folder / "meta/info.json").read_text())
@@ -315,8 +340,6 @@ def test_an_episode_whose_bytes_changed_is_not_exported(catalogue, tmp_path, fil
 
 
 def test_pictures_of_two_sizes_are_refused(catalogue, tmp_path):
-    from flyball.episodes.datasets.testing import planted_frames
-
     digests = []
     for seed, size in ((0, 32), (1, 48)):
         e = planted_episode(catalogue.store, seed)

@@ -212,6 +212,16 @@ def test_pictures_are_decoded_once_and_go_on_where_they_were_interrupted(tmp_pat
     assert len(changed.decoded) == 9
 
 
+@pytest.mark.parametrize("images", ["video", "png"])
+def test_sources_decode_from_any_episode_on(exported, images):
+    folder, _ = exported.folder(images=images)
+    layout = plan(exported.store, exported.dataset, TableOptions(images=images))
+    for s in (folder_source(folder), dataset_source(exported.store, exported.dataset, layout)):
+        found = list(s.decode(FRONT, 1, 32, 32))
+        assert [e for e, _ in found] == [1] * 31 + [2] * 32
+        assert psnr(found[3][1], picture(3, 1)) > 25 and psnr(found[31 + 3][1], picture(3, 2)) > 25
+
+
 def test_a_cache_file_that_is_not_whole_is_made_anew(tmp_path):
     camera = Camera([3, 2])
     want = FrameCache(tmp_path).pictures(camera.source, "c", (4, 6)).copy()

@@ -134,8 +134,6 @@ class Loader:
         order = self._windows
         if self.shuffle:
             order = np.random.default_rng([self.seed, epoch]).permutation(order)
-        if self.drop_last:
-            order = order[: len(order) // self.world * self.world]
         return order[self.rank :: self.world]
 
     def epoch(self, epoch: int = 0, *, start: int = 0) -> Iterator[Batch]:

@@ -33,11 +33,18 @@ def picture(i: int, seed: int, size: int = 32) -> NDArray[np.uint8]:
 
 
 def planted_frames(
-    store: Store, name: str, n: int, rate: float, seed: int, encoding: str = "jpeg", size: int = 32
+    store: Store,
+    name: str,
+    n: int,
+    rate: float,
+    seed: int,
+    encoding: str = "jpeg",
+    size: int = 32,
+    key_every: int = 10,
 ) -> Frames:
     """A camera of n pictures; its blob is kept."""
     pictures = (picture(i, seed, size) for i in range(n))
-    made = list(encode_frames(pictures, encoding, key_every=10, rate=max(1, round(rate))))
+    made = list(encode_frames(pictures, encoding, key_every=key_every, rate=max(1, round(rate))))
     (blob,) = store.keep(b"".join(data for data, _ in made))
     stop = np.cumsum([len(data) for data, _ in made]).astype(np.int64)
     key = np.array([key for _, key in made])
