@@ -244,6 +244,19 @@ def test_blocks_and_borders_change_nothing(planted, monkeypatch):
     assert like(catalogue, digest, "q", start, start + SPAN, top=12) == whole
 
 
+def test_no_window_reaches_from_one_episode_into_the_next(tmp_path, monkeypatch):
+    c = Catalogue(Store(tmp_path))
+    first = c.add(plant(0, begin=2.0), producer="tests@1").digest
+    halves = [plant(1, begin=7.4), plant(2, begin=-0.58)]  # what one ends with, the next begins with
+    digests = [c.add(e, producer="tests@1").digest for e in halves]
+    seen = []
+    scan = similarity._scan
+    monkeypatch.setattr(similarity, "_scan", lambda *x, **y: seen.extend(scan(*x, **y)) or seen)
+    like(c, first, "q", 2.0, 2.0 + SPAN, top=20)
+    assert {m.digest for m in seen} >= set(digests)
+    assert all(m.start_s > -0.06 and m.end_s < SECONDS + 0.06 for m in seen)
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     rate=st.sampled_from([5.0, 20.0, 80.0]), hz=st.floats(3, 400), seconds=st.floats(0.5, 10), level=st.floats(-9, 9)
