@@ -26,6 +26,7 @@ def load(path):
 
 
 damage = load(ROOT / "benchmarks/damage.py")
+parts = load(Path(__file__).parent / "test_mcap.py")
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +127,16 @@ def test_two_recordings_in_one_file_keep_their_own_topics(recordings):
     at = a.chunks[5][0]  # cut where a record begins, in both
     messages, report = saved(a.blob[:at] + b.blob[at:])
     assert messages <= Counter(b.messages) and report.discarded["chunks"] >= 5 and not report.complete
+
+
+def test_an_id_with_two_meanings_has_none():
+    chunks = [parts.chunk(parts.HEAD + parts.ONE), parts.chunk(parts.ONE)]
+    same = parts.mcap(*chunks, data_crc=7, summary=parts.HEAD)
+    messages, report = saved(same)
+    assert messages.total() == 2 and report.recovered["channels"] == 1
+    other = parts.mcap(*chunks, data_crc=7, summary=parts.schema(1) + parts.channel(1, "/y"))
+    messages, report = saved(other)
+    assert not messages and report.discarded["messages"] == 2 and not report.complete
 
 
 def test_a_chunk_is_taken_once(recordings):
