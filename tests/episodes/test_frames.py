@@ -113,7 +113,7 @@ def test_nothing_asked_for_is_nothing(tmp_path):
 )  # FFmpeg takes a cut off h265 slice for a whole one
 def test_a_cut_off_picture_is_named(tmp_path, encoding):
     packets = list(encode_frames(SCENE, encoding, key_every=10))
-    packets[13] = (packets[13][0][: len(packets[13][0]) // 3], packets[13][1])
+    packets[13] = (packets[13][0][: len(packets[13][0]) * 2 // 3], packets[13][1])
     frames, blob = stream(tmp_path, encoding, packets)
     with pytest.raises(Damaged, match=r"^camera camera\.wrist: picture 1[3-9]: ") as caught:
         read_frames(frames, blob)

@@ -253,6 +253,21 @@ def test_a_damaged_picture_message_is_refused_or_counted(tmp_path):
     assert ("salvaged", "/cam: 1 pictures do not fit their definition, left out") in notes
 
 
+def test_video_behind_a_hole_in_a_damaged_log_is_left_out_up_to_the_next_key_picture(tmp_path):
+    packets = [p for p, _ in encode_frames(SCENE, "vp9", key_every=5)]
+    sent = []
+    for i, packet in enumerate(packets):
+        t_ns = START + i * STEP
+        sent.append((*foxglove_proto(fox.CompressedVideo, t_ns, frame_id="c", data=packet, format="vp9"), t_ns))
+    del sent[6]
+    episode, notes, blob = log(tmp_path, sent, salvage=True)
+    frames = episode.frames["cam"]
+    assert ((frames.t_ns - START) // STEP).tolist() == [0, 1, 2, 3, 4, 5, 10, 11]
+    assert notes == [("salvaged", "cam: 3 pictures behind a gap, up to the next key picture, left out")]
+    got = read_frames(frames, blob(frames))
+    assert np.abs(got.astype(int) - np.array(SCENE)[[0, 1, 2, 3, 4, 5, 10, 11]]).mean() < 10
+
+
 def test_images_that_cannot_be_read_stay_in_the_raw_log_by_name(tmp_path):
     fields = {"height": 4, "width": 4, "encoding": "yuv422", "is_bigendian": 0, "step": 8}
     sent = [

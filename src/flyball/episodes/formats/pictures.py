@@ -17,12 +17,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flyball.base import Damaged, Unsupported
 from flyball.episodes.episode import Frames
 from flyball.episodes.formats.clocks import Clock, Times
 from flyball.episodes.formats.payloads import Path
-from flyball.episodes.frames import MAX_PIXELS, RAW
+from flyball.episodes.frames import MAX_PIXELS, RAW, VIDEO
 from flyball.episodes.intake import FramesWriter, Intake
 
 PICTURES = frozenset(
@@ -34,7 +35,10 @@ PICTURES = frozenset(
 """Message types, ``foxglove_msgs/X`` being ``foxglove.X``."""
 
 _RAW_NAMES = {"8UC1": "mono8", "16UC1": "mono16", "8UC3": "bgr8", "8UC4": "bgra8"}
-_VIDEO_NAMES = {"h264": "h264", "avc": "h264", "h265": "h265", "hevc": "h265", "vp9": "vp9", "av1": "av1"}
+_VIDEO_NAMES = {
+    **{"h264": "h264", "avc": "h264", "libx264": "h264", "h265": "h265", "hevc": "h265", "libx265": "h265"},
+    **{"vp9": "vp9", "av1": "av1", "libsvtav1": "av1"},
+}
 _DEPTH_HEAD = 12  # bytes that compressedDepth puts before the PNG
 
 
@@ -52,6 +56,7 @@ class Pictures:
         self._kind: tuple[str, int, int] = ("", 0, 0)
         self._sets: dict[int, bytes] = {}
         self._skipped: dict[str, int] = {}
+        self._n = 0
 
     def add(self, row: Mapping[Path, Any]) -> bool:
         """A message; False when it is left out, with a note at the end.
@@ -70,7 +75,7 @@ class Pictures:
         else:
             kind, data = _compressed(str(row.get(("format",), row.get(("encoding",), ""))), data)
         key = True
-        if kind[0] in _VIDEO_NAMES.values():
+        if kind[0] in VIDEO:
             data, key = self._video(kind[0], data)
             if self._writer is None and not key:
                 return self._skip("before the first key picture")
@@ -79,12 +84,9 @@ class Pictures:
             self._writer = self._intake.frames(self.name, *kind)
         if kind[0] != self._kind[0] or (kind[0].startswith("raw:") and kind != self._kind):
             return self._skip(f"{kind[0]} of {kind[2]} x {kind[1]}, the others are {self._kind[0]}")
-        self._writer.append(self._n, data, key=key)
+        self._writer.append(self._n, data, key=key)  # times are known at the end
+        self._n += 1
         return True
-
-    @property
-    def _n(self) -> int:
-        return len(self._writer._t_ns) if self._writer is not None else 0
 
     def _skip(self, why: str) -> bool:
         self._skipped[why] = self._skipped.get(why, 0) + 1
@@ -121,13 +123,26 @@ class Pictures:
         if self._writer is None:
             return None, None
         frames = self._writer.close()
-        times = clock.settle(self.name, video=frames.encoding in _VIDEO_NAMES.values())
-        if times.order is None:
-            return replace(frames, t_ns=np.array(times.t_ns)), times
-        o = times.order
-        return replace(
-            frames, t_ns=times.sorted_ns, start=frames.start[o], stop=frames.stop[o], key=frames.key[o]
-        ), times
+        video = frames.encoding in VIDEO
+        times = clock.settle(self.name, video=video)
+        keep = slice(None) if times.order is None else times.order
+        if video and self._intake.salvage:
+            keep = self._connected(times.t_ns, frames.key)
+        index = {k: getattr(frames, k)[keep] for k in ("start", "stop", "key")}
+        return replace(frames, t_ns=np.array(times.t_ns[keep]), **index), times
+
+    def _connected(self, t_ns: NDArray[np.int64], key: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Which pictures of a damaged log no gap parts from their key picture; behind one, a decoder would guess."""
+        steps = np.diff(t_ns)
+        gap = np.concatenate([[False], steps > 1.5 * np.median(steps)]) if len(steps) else np.zeros(len(t_ns), bool)
+        i = np.arange(len(t_ns))
+        connected = np.maximum.accumulate(np.where(key, i, -1)) >= np.maximum.accumulate(np.where(gap, i, -1))
+        if not connected.all():
+            lost = int((~connected).sum())
+            self._intake.note(
+                "salvaged", f"{self.name}: {lost} pictures behind a gap, up to the next key picture, left out"
+            )
+        return np.flatnonzero(connected)
 
 
 def nal_units(data: bytes | memoryview, *, hevc: bool) -> Iterator[tuple[int, int, int]]:
