@@ -550,6 +550,12 @@ def test_definitions_that_are_none(message, schema, data, error, says):
     assert "\n" not in caught.value.line() and len(caught.value.line()) < 400
 
 
+def test_a_decoder_from_outside_registers_by_entry_point(monkeypatch):
+    outside = {"x-mine/x-schema": "flyball.episodes.formats.payloads.json:schemaless"}
+    monkeypatch.setattr("flyball.base.plugins._outside", lambda group: outside if group == "flyball.payloads" else {})
+    assert plain(decoder("x-mine", "p/A", "x-schema", b"").row(b'{"a": 1}')) == {"a": 1}
+
+
 def test_protobuf_files_that_import_each_other_or_nothing_known():
     def files(*pairs):
         return descriptor_pb2.FileDescriptorSet(
