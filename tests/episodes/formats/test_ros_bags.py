@@ -162,7 +162,9 @@ def test_a_ros_1_recording_that_was_cut_off_yields_its_whole_chunks(tmp_path):
     blob = bytearray(path.read_bytes())
     at = blob.index(b"index_pos=") + 10
     blob[at : at + 8] = bytes(8)
+    assert ros1_bag.FORMAT.complete(path)
     path.write_bytes(blob[: chunks[3] + 50])
+    assert not ros1_bag.FORMAT.complete(path)
     with pytest.raises(Damaged, match="the recording was not finished"):
         read(ros1_bag.FORMAT, path, tmp_path)
     e, intake = read(ros1_bag.FORMAT, path, tmp_path, salvage=True)
@@ -302,6 +304,19 @@ def test_definitions_that_a_bag_lacks_are_those_of_a_distribution(tmp_path):
         read(ros2_bag.FORMAT, folder, tmp_path, options={"ros2.distro": "jazy"})
 
 
+def test_salvage_of_a_ros_2_bag_keeps_its_sound_files(tmp_path):
+    folder = bag2(tmp_path / "arm" / "rosbag2", storage="MCAP")
+    whole = (folder / "rosbag2.mcap").read_bytes()
+    (folder / "rosbag2_1.mcap").write_bytes(whole[: len(whole) // 2])
+    about = folder / "metadata.yaml"
+    about.write_text(about.read_text().replace("- rosbag2.mcap\n", "- rosbag2.mcap\n  - rosbag2_1.mcap\n", 1))
+    with pytest.raises(Damaged, match=r"rosbag2_1\.mcap"):
+        read(ros2_bag.FORMAT, folder, tmp_path)
+    e, intake = read(ros2_bag.FORMAT, folder, tmp_path, salvage=True)
+    check_contents(e, intake)
+    assert any(t.startswith("rosbag2_1.mcap: ") for t in notes(intake, "salvaged"))
+
+
 def yaml_bomb():
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30)]
@@ -378,7 +393,9 @@ def test_databases_that_are_refused(tmp_path, statements, says):
 
 def test_a_recording_that_was_not_finished_is_refused(tmp_path):
     path = bag2(tmp_path / "arm" / "rosbag2", 3) / "rosbag2.db3"
+    assert ros2_bag.FORMAT.complete(path)
     path.with_name("rosbag2.db3-wal").write_bytes(b"more")
+    assert not ros2_bag.FORMAT.complete(path)
     with pytest.raises(InputError, match=r"not finished, rosbag2\.db3-wal lies beside it.*wal_checkpoint"):
         read(ros2_bag.FORMAT, path, tmp_path)
 

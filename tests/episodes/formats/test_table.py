@@ -155,6 +155,20 @@ def test_an_empty_cell_is_no_sample_and_nan_is_one(tmp_path):
     np.testing.assert_array_equal(e.signals["fast"].values, [1, np.nan, np.nan])
 
 
+def test_a_column_that_is_empty_later_on_keeps_the_times_of_its_samples(tmp_path, monkeypatch):
+    monkeypatch.setattr(table_columns, "PIECE", 64)
+    rows = [f"{i / 10},{i if i < 20 or i % 5 == 0 else ''},{i}\n" for i in range(60)]
+    e, _ = read(write(tmp_path, "t,slow,fast\n" + "".join(rows)), tmp_path)
+    kept = [i for i in range(60) if i < 20 or i % 5 == 0]
+    assert e.signals["slow"].values.tolist() == kept and ms(e.signals["slow"]) == [100 * i for i in kept]
+    assert ms(e.signals["fast"]) == [100 * i for i in range(60)]
+
+
+def test_quaternions_become_wxyz(tmp_path):
+    e, _ = read(write(tmp_path, "t,qx,qy,qz,qw,px,py,pz\n0.1,1,2,3,4,5,6,7\n"), tmp_path)
+    assert e.signals["q"].values.tolist() == [[4, 1, 2, 3]] and e.signals["p"].values.tolist() == [[5, 6, 7]]
+
+
 def test_a_column_of_episodes_cuts_the_table(tmp_path):
     rows = [(0, 0.0), (0, 0.1), (0, 0.2), (1, 0.0), (1, 0.1), (5, 0.0), (5, 0.1)]
     path = write(tmp_path, "episode_index,timestamp,x\n" + "".join(f"{k},{t},{i}\n" for i, (k, t) in enumerate(rows)))

@@ -48,6 +48,13 @@ class RosBag:
         """See ``LogFormat.claims``."""
         return False
 
+    def complete(self, path: Path) -> bool:
+        """Whether the recorder has written the index, which it does last; for ``episodes.watch``."""
+        with open(path, "rb") as f:
+            head = f.read(4096)
+        at = head.find(b"index_pos=") + 10
+        return at < 10 or any(head[at : at + 8])
+
     def read(self, path: Path, intake: Intake) -> Iterator[Episode]:
         """See ``LogFormat.read``."""
         messages = Messages(intake, str(path))

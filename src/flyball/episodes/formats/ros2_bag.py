@@ -16,7 +16,7 @@ Format: github.com/ros2/rosbag2, docs/storage formats and ``rosbag2_storage_sqli
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -32,7 +32,9 @@ from flyball.episodes.episode import Episode
 from flyball.episodes.formats import foreign
 from flyball.episodes.formats.mcap import MAX_CHUNK_BYTES, Channel, McapFile, Schema
 from flyball.episodes.formats.mcap_log import by_channel
+from flyball.episodes.formats.mcap_salvage import SalvagedMcap
 from flyball.episodes.formats.messages import Messages
+from flyball.episodes.formats.payloads.packed import packed
 from flyball.episodes.intake import Intake
 
 DISTRO = "humble"
@@ -53,6 +55,10 @@ class Ros2Bag:
     def claims(self, folder: Path) -> bool:
         """See ``LogFormat.claims``: it holds ``metadata.yaml`` and files of a bag."""
         return (folder / "metadata.yaml").is_file() and any(p.name.endswith(_SUFFIXES) for p in folder.iterdir())
+
+    def complete(self, path: Path) -> bool:
+        """Whether nobody records into it any more (a folder gets its metadata last); for ``episodes.watch``."""
+        return path.is_dir() or not any(_unwritten(path))
 
     def read(self, path: Path, intake: Intake) -> Iterator[Episode]:
         """See ``LogFormat.read``; option ``ros2.distro``."""
@@ -149,7 +155,7 @@ def _add_part(path: Path, about: _About, messages: Messages, intake: Intake) -> 
     if about.compression == "file" and path.name.endswith(".zstd"):
         file = _unpacked(path, intake)
     plain = path.name.removesuffix(".zstd")
-    found = _mcap(file, path) if plain.endswith(".mcap") else _db3(file, path, about, intake)
+    found = _mcap(file, path, intake) if plain.endswith(".mcap") else _db3(file, path, about, intake)
     count = 0
     for channel, log_ns, publish_ns, payloads in found:
         count += len(payloads)
@@ -191,32 +197,39 @@ def _unzstd(payload: bytes, path: Path) -> bytes:
     return data
 
 
-Part = tuple[Channel, NDArray[Any], NDArray[Any], list[bytes]]
+Part = tuple[Channel, NDArray[Any], NDArray[Any], Sequence[bytes]]
 
 
-def _mcap(file: Path, path: Path) -> Iterator[Part]:
-    opened = McapFile(file, str(path))
+def _mcap(file: Path, path: Path, intake: Intake) -> Iterator[Part]:
+    opened = SalvagedMcap(file, str(path)) if intake.salvage else McapFile(file, str(path))
     for block in opened.blocks():
         for channel, rows in by_channel(opened, block):
-            spans = zip(block.start[rows].tolist(), block.stop[rows].tolist(), strict=True)
-            bodies = [block.data[a:b] for a, b in spans]
+            bodies = packed(block.data, block.start[rows], block.stop[rows])
             yield channel, block.log_ns[rows], block.publish_ns[rows], bodies
+    if isinstance(opened, SalvagedMcap) and not opened.report.sound:
+        intake.note("salvaged", f"{path.name}: {opened.report.line()}")
 
 
 def _db3(file: Path, path: Path, about: _About, intake: Intake) -> Iterator[Part]:
-    for rest in (path.with_name(path.name + "-wal"), path.with_name(path.name + "-journal")):
-        if rest.is_file() and rest.stat().st_size:
-            raise InputError(
-                f"the recording was not finished, {rest.name} lies beside it",
-                where=str(path),
-                run_next=f"sqlite3 {path.name} 'PRAGMA wal_checkpoint(TRUNCATE)'",
-            )
+    for rest in _unwritten(path):
+        raise InputError(
+            f"the recording was not finished, {rest.name} lies beside it",
+            where=str(path),
+            run_next=f"sqlite3 {path.name} 'PRAGMA wal_checkpoint(TRUNCATE)'",
+        )
     try:
         uri = f"file:{quote(str(file.absolute()))}?mode=ro&immutable=1"
         with closing(sqlite3.connect(uri, uri=True)) as db:
             yield from _rows(db, path, about, intake)
     except sqlite3.Error as err:
         raise Damaged(f"not a sound database ({err})", where=str(path)) from err
+
+
+def _unwritten(path: Path) -> Iterator[Path]:
+    """Files beside a database with changes that are not in it."""
+    for rest in (path.with_name(path.name + "-wal"), path.with_name(path.name + "-journal")):
+        if rest.is_file() and rest.stat().st_size:
+            yield rest
 
 
 def _rows(db: sqlite3.Connection, path: Path, about: _About, intake: Intake) -> Iterator[Part]:
