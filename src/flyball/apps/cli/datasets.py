@@ -47,7 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     p.add_argument("dataset", metavar="DATASET")
     p.add_argument("--fractions", default="train=0.8,val=0.1,test=0.1", metavar="A=F,...", help="default: %(default)s")
     p.add_argument(
-        "--by", default="episode", metavar="KEY", help="what stays together: episode, robot, log, task, scene, seed"
+        "--by",
+        default="episode",
+        metavar="KEY",
+        help="what stays together: episode (or hash), robot, log, task, scene, seed",
     )
     p.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
     p.add_argument("--name", metavar="NAME", help="of the result (default: a further version of the same)")
