@@ -105,6 +105,16 @@ class Trials:
         self._process.communicate()
         self._place.cleanup()
 
+    def warm(self, arguments: dict[str, Any]) -> None:
+        """Do the work once, unwatched, in the process that forks: children need not import again what it imports."""
+        self._ask({"arguments": arguments})
+
+    def _ask(self, order: dict[str, Any]) -> int:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
     def run(
         self,
         root: Path,
@@ -124,11 +134,9 @@ class Trials:
         settings.write_bytes(_SETTINGS.pack(0, kill_at, fail_at, 0, error, kinds, lasting, 0, *texts))
         result = Path(self._place.name) / "result"
         result.unlink(missing_ok=True)
-        order = {"settings": str(settings), "result": str(result), "after_s": kill_after_s, "arguments": arguments}
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        status = int(self._process.stdout.readline())
+        status = self._ask(
+            {"settings": str(settings), "result": str(result), "after_s": kill_after_s, "arguments": arguments}
+        )
         calls, _, _, failed, *_ = _SETTINGS.unpack(settings.read_bytes())
         end = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         if end not in (0, signal.SIGKILL):
@@ -142,6 +150,10 @@ def serve(work: str) -> None:
     do: Callable[..., Any] = getattr(__import__(module), name)
     for line in sys.stdin:
         order = json.loads(line)
+        if "settings" not in order:
+            do(**order["arguments"])
+            print(0, flush=True)
+            continue
         child = os.fork()
         if child == 0:
             os._exit(_child(order, do))

@@ -278,6 +278,7 @@ class Campaigns:
         self.outcomes[LOST] = 0
         self.failures: list[str] = []
         self.trials = Trials(shim, work, [HERE, *path])
+        self.trials.warm({"do": "day", "root": str(place / "warm"), "logs": str(self.logs)})
         # What the logs hold, and how many calls a day takes, from a day on which nothing happens.
         self.truth = Truth({p.name: p.read_bytes() for p in self.logs.iterdir()})
         end = self._run(self._disk())
