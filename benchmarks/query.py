@@ -1,7 +1,8 @@
 """How long questions to a large catalogue take: ``python benchmarks/query.py [--episodes N] [--workspace DIR]``.
 
 Makes N synthetic episodes (10 s of a seven-joint arm at 50 Hz, a gripper's force, events, labels, verdicts), unless the
-folder holds them from an earlier run, and prints the median and range of the seconds that each kind of question takes:
+folder holds them from an earlier run, and prints the median and range of the seconds (and of the processor's, which a
+loaded machine inflates less) that each kind of question takes:
 conditions over rows, labels, signals, events and verdicts, aggregates, and "find more like this window". A motif is
 planted in some episodes, noisy, shifted in time and scaled: how many of the nearest matches are planted is printed too.
 """
@@ -105,15 +106,16 @@ def rows_of(catalogue: Catalogue, sql: str) -> list[tuple[Any, ...]]:
 
 def timed(name: str, ask_it: Callable[[], Any], repeat: int) -> Any:
     """Ask repeatedly; prints the first time, and the median and range of the others."""
-    seconds = []
+    seconds, busy = [], []
     for _ in range(repeat + 1):
-        begin = time.perf_counter()
+        begin, used = time.perf_counter(), time.process_time()
         found = ask_it()
         seconds.append(time.perf_counter() - begin)
+        busy.append(time.process_time() - used)
     rest = sorted(seconds[1:])
     print(
-        f"{name:<66} first {seconds[0]:7.3f} s, then median {rest[len(rest) // 2]:.3f} s"
-        f" ({rest[0]:.3f} to {rest[-1]:.3f} s), {len(found)} rows",
+        f"{name:<68} first {seconds[0]:7.3f} s, then median {rest[len(rest) // 2]:.3f} s"
+        f" ({rest[0]:.3f} to {rest[-1]:.3f} s; {sorted(busy[1:])[len(rest) // 2]:.3f} s of CPU), {len(found)} rows",
         flush=True,
     )
     return found
