@@ -1,7 +1,6 @@
 """What messages mean: one recording in every encoding is one episode; nothing is lost without being named."""
 
 import json
-import struct
 from contextlib import contextmanager
 
 import foxglove
@@ -375,6 +374,10 @@ def test_without_the_library_the_user_is_told_what_to_install(tmp_path, monkeypa
 def test_log_times_beyond_2262_are_refused(tmp_path):
     path = tmp_path / "log.mcap"
     with writing(path) as write:
-        write("/x", msg2("std_msgs/msg/Float64"), "cdr", struct.pack("<Id", 256, 1.0)[:4] + bytes(8), 2**63 + 5)
+        for i, t_ns in enumerate([START, 2**63 + 5, START + 1]):
+            write("/x", msg2("std_msgs/msg/Float64"), "cdr", ros2("std_msgs/msg/Float64", data=float(i)), t_ns)
     with pytest.raises(Damaged, match="/x: a time stamp beyond the year 2262"):
         read_one(path)
+    episode, notes = read(path, tmp_path, salvage=True)
+    assert episode.signal("x").values.tolist() == [0, 2]
+    assert notes == [("salvaged", "/x: messages of a time beyond the year 2262, left out")]

@@ -10,6 +10,7 @@ import pytest
 from foxglove import messages as fox
 
 from flyball.base import Damaged, InputError, Unsupported
+from flyball.episodes.formats.clocks import Clock
 from flyball.episodes.formats.mcap_log import FORMAT
 from flyball.episodes.formats.pictures import Pictures, nal_units
 from flyball.episodes.frames import encode_frames, read_frames
@@ -207,25 +208,37 @@ RAW = {"height": 2, "width": 2, "step": 6, "encoding": "rgb8"}
 
 
 @pytest.mark.parametrize(
-    ("made", "error", "says"),
+    ("made", "says"),
     [
-        ({("format",): "jpeg"}, Damaged, "without data"),
-        (row(b"RIFF....", format="webp"), Unsupported, "pictures of format 'webp'"),
-        (row(b"\0\0\0\x0c" + bytes(20), format="jpeg"), Damaged, "does not begin like one"),
-        (row(bytes(40), format="32FC1; compressedDepth png"), Unsupported, "quantised from 32FC1"),
-        (row(b"\0\0\0\x0f\x67" + bytes(14), format="h264"), Unsupported, "not in Annex B form"),
-        (row(b"\x00\x00", format="vp9"), Unsupported, "does not begin with a frame"),
-        (row(b"\xff\xff", format="av1"), Unsupported, "low-overhead form"),
-        (row(bytes(12), **RAW | {"encoding": "bayer_rggb8"}), Unsupported, "raw pictures of 'bayer_rggb8'"),
-        (row(bytes(11), **RAW), Damaged, "11 bytes are no 2 x 2 pixels of rgb8 in rows of 6 bytes"),
-        (row(bytes(12), **RAW | {"step": 5}), Damaged, "in rows of 5 bytes"),
-        (row(bytes(12), **RAW | {"height": 2**31, "width": 2**31}), Damaged, "pixels of rgb8"),
-        (row(bytes(12), step=6), Damaged, "without a size"),
+        ({("format",): "jpeg"}, "no data"),
+        ({("format",): "jpeg", ("data",): "%"}, "data that are not base64"),
+        (row(b"", format="jpeg"), "no data"),
+        (row(b"RIFF....", format="webp"), "pictures of format 'webp'"),
+        (row(b"\0\0\0\x0c" + bytes(20), format="jpeg"), "does not begin like one"),
+        (row(bytes(40), format="32FC1; compressedDepth png"), "quantised from 32FC1"),
+        (row(b"\0\0\0\x0f\x67" + bytes(14), format="h264"), "not in Annex B form"),
+        (row(b"\0\0\0\1\x41" + bytes(14), format="h264"), "before the first key picture"),
+        (row(b"\x00\x00", format="vp9"), "does not begin with a frame"),
+        (row(b"\xff\xff", format="av1"), "low-overhead form"),
+        (row(bytes(12), **RAW | {"encoding": "bayer_rggb8"}), "raw pictures of 'bayer_rggb8'"),
+        (row(bytes(11), **RAW), "11 bytes are no 2 x 2 pixels of rgb8 in rows of 6 bytes"),
+        (row(bytes(12), **RAW | {"step": 5}), "in rows of 5 bytes"),
+        (row(bytes(12), **RAW | {"height": 2**31, "width": 2**31}), "pixels of rgb8"),
+        (row(bytes(12), step=6), "without a size"),
     ],
 )
-def test_what_is_no_picture(tmp_path, made, error, says):
-    with pytest.raises(error, match=says):
-        Pictures("cam", Intake(tmp_path)).add(made)
+def test_what_is_no_picture_is_left_out_and_a_camera_of_nothing_else_is_refused(tmp_path, made, says):
+    intake = Intake(tmp_path)
+    camera = Pictures("cam", intake)
+    assert camera.add(made) is False
+    with pytest.raises(Unsupported, match=says):
+        camera.finish(Clock(intake))
+    assert camera.add(row(bytes(12), **RAW)) is True
+    clock = Clock(intake)
+    clock.add(np.array([5]), np.array([5]), None)
+    assert len(camera.finish(clock)[0].t_ns) == 1
+    note = intake.notes[0]
+    assert note.kind == "skipped" and says in note.text
 
 
 def test_pictures_of_other_kinds_in_one_stream_are_left_out_and_counted(tmp_path):
@@ -234,7 +247,7 @@ def test_pictures_of_other_kinds_in_one_stream_are_left_out_and_counted(tmp_path
     episode, notes, _ = log(tmp_path, sent)
     assert len(episode.frames["cam"].t_ns) == 2
     assert sorted(notes) == [
-        ("skipped", "cam: 1 pictures left out (empty)"),
+        ("skipped", "cam: 1 pictures left out (no data)"),
         ("skipped", f"cam: 2 pictures left out (jpeg of {W} x {H}, the others are png)"),
     ]
 

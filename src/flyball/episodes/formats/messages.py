@@ -103,8 +103,13 @@ class Messages:
             if key not in self._topics:
                 self._topics[key] = _made(channel, self._intake)
             if int(log_ns.max()) >= 1 << 63:
-                raise Damaged("a time stamp beyond the year 2262")
-            self._topics[key].add(log_ns.astype(np.int64), publish_ns, payloads)
+                if not self._intake.salvage:
+                    raise Damaged("a time stamp beyond the year 2262")
+                self._intake.note("salvaged", f"{channel.topic}: messages of a time beyond the year 2262, left out")
+                sound = np.flatnonzero(log_ns < np.uint64(1 << 63))
+                log_ns, publish_ns, payloads = log_ns[sound], publish_ns[sound], [payloads[i] for i in sound.tolist()]
+            if len(payloads):
+                self._topics[key].add(log_ns.astype(np.int64), publish_ns, payloads)
         if sum(t.waiting for t in self._topics.values()) > PENDING:
             for other, topic in list(self._topics.items()):
                 with self._guarded(other):
@@ -324,7 +329,8 @@ class _Topic:
     def _log(self, times: Times, out: Contents, message: str) -> None:
         names, texts = self._texts.get(("name",)), self._texts.get((message,))
         if names is None or texts is None:
-            raise Damaged("log messages without name and msg")
+            wrong = Damaged if OURS in self.channel.metadata else Unsupported
+            raise wrong("log messages without name and text")
         rows = zip(names.at, names.said, texts.said, strict=True)
         out.events += [Event(int(times.t_ns[i]), name, text) for i, name, text in rows]
         self._cut(names)
@@ -387,13 +393,12 @@ class _PictureTopic(_Topic):
         for i, payload in enumerate(payloads):
             try:
                 row = self.decoder.row(payload)
-                taken = self.pictures.add(row)
             except Damaged:
                 if not self.intake.salvage:
                     raise
                 self._left_out += 1
                 continue
-            if taken:
+            if self.pictures.add(row):
                 kept.append(i)
                 stamps.append(next(((row[*h, "sec"], row[*h, "nanosec"]) for h in _STAMPS if (*h, "sec") in row), None))
         if kept:
@@ -406,8 +411,6 @@ class _PictureTopic(_Topic):
             said = f"{self.channel.topic}: {self._left_out} pictures do not fit their definition, left out"
             self.intake.note("salvaged", said)
         frames, times = self.pictures.finish(self.clock)
-        if frames is None or times is None:
-            return
         if frames.name in out.frames:
             out.undecoded.append(f"{self.channel.topic}: pictures of a second type under the same name")
             return

@@ -11,6 +11,7 @@ those of sensor_msgs, foxglove and ffmpeg_image_transport_msgs, and the depth PN
 
 from __future__ import annotations
 
+import binascii
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flyball.base import Damaged, Unsupported
+from flyball.base import Unsupported
 from flyball.episodes.episode import Frames
 from flyball.episodes.formats.clocks import Clock, Times
 from flyball.episodes.formats.payloads import Path
@@ -39,6 +40,7 @@ _VIDEO_NAMES = {
     **{"h264": "h264", "avc": "h264", "libx264": "h264", "h265": "h265", "hevc": "h265", "libx265": "h265"},
     **{"vp9": "vp9", "av1": "av1", "libsvtav1": "av1"},
 }
+_MAX_REASONS = 20  # why pictures were left out, counted apart
 _DEPTH_HEAD = 12  # bytes that compressedDepth puts before the PNG
 
 
@@ -59,17 +61,24 @@ class Pictures:
         self._n = 0
 
     def add(self, row: Mapping[Path, Any]) -> bool:
-        """A message; False when it is left out, with a note at the end.
+        """A message; False when no picture can be made of it, which is counted and noted at the end."""
+        try:
+            self._add(row)
+        except Unsupported as err:
+            why = err.what if err.what in self._skipped or len(self._skipped) < _MAX_REASONS else "other reasons"
+            self._skipped[why] = self._skipped.get(why, 0) + 1
+            return False
+        return True
 
-        Raises:
-          Damaged: a field is missing, or a raw picture has not the size it says.
-          Unsupported: an encoding that is not decoded.
-        """
+    def _add(self, row: Mapping[Path, Any]) -> None:
         data = row.get(("data",))
-        if not isinstance(data, (bytes, memoryview)):
-            raise Damaged("a picture without data")
-        if not len(data):
-            return self._skip("empty")
+        if isinstance(data, str):  # JSON whose schema does not say how
+            try:
+                data = binascii.a2b_base64(data, strict_mode=True)
+            except ValueError as err:
+                raise Unsupported("data that are not base64") from err
+        if not isinstance(data, (bytes, memoryview)) or not len(data):
+            raise Unsupported("no data")
         if ("step",) in row:
             kind, data = _raw(row, data)
         else:
@@ -78,19 +87,14 @@ class Pictures:
         if kind[0] in VIDEO:
             data, key = self._video(kind[0], data)
             if self._writer is None and not key:
-                return self._skip("before the first key picture")
+                raise Unsupported("before the first key picture")
         if self._writer is None:
             self._kind = kind
             self._writer = self._intake.frames(self.name, *kind)
         if kind[0] != self._kind[0] or (kind[0].startswith("raw:") and kind != self._kind):
-            return self._skip(f"{kind[0]} of {kind[2]} x {kind[1]}, the others are {self._kind[0]}")
+            raise Unsupported(f"{kind[0]} of {kind[2]} x {kind[1]}, the others are {self._kind[0]}")
         self._writer.append(self._n, data, key=key)  # times are known at the end
         self._n += 1
-        return True
-
-    def _skip(self, why: str) -> bool:
-        self._skipped[why] = self._skipped.get(why, 0) + 1
-        return False
 
     def _video(self, encoding: str, data: bytes | memoryview) -> tuple[bytes | memoryview, bool]:
         """The access unit with parameter sets where it is a key picture, and whether it is one."""
@@ -112,16 +116,19 @@ class Pictures:
         missing = [k for k in sorted(self._sets) if k not in sets] if key else []
         return b"".join([*(b"\0\0\0\1" + self._sets[k] for k in missing), data]) if missing else data, key
 
-    def finish(self, clock: Clock) -> tuple[Frames | None, Times | None]:
-        """The camera's frames (None when there are none), and their times.
+    def finish(self, clock: Clock) -> tuple[Frames, Times]:
+        """The camera's frames, and their times.
 
         Args:
           clock: the times of the messages that were not left out.
+
+        Raises:
+          Unsupported: all were left out; says why.
         """
+        if self._writer is None:
+            raise Unsupported(", ".join(self._skipped))
         for why, count in self._skipped.items():
             self._intake.note("skipped", f"{self.name}: {count} pictures left out ({why})")
-        if self._writer is None:
-            return None, None
         frames = self._writer.close()
         video = frames.encoding in VIDEO
         times = clock.settle(self.name, video=video)
@@ -165,14 +172,14 @@ def _raw(row: Mapping[Path, Any], data: bytes | memoryview) -> tuple[tuple[str, 
         height, width, step = (int(row[(k,)]) for k in ("height", "width", "step"))
         name = str(row[("encoding",)])
     except (KeyError, ValueError, TypeError) as err:
-        raise Damaged(f"a picture without a size ({err})") from err
+        raise Unsupported(f"a picture without a size ({err})") from err
     name = _RAW_NAMES.get(name, name)
     if name not in RAW:
         raise Unsupported(f"raw pictures of {name!r}", allowed=", ".join([*RAW, *_RAW_NAMES]))
     dtype, channels, _ = RAW[name]
     size = width * channels * int(dtype[-1])
     if not 0 < height * width <= MAX_PIXELS or step < size or len(data) < step * (height - 1) + size:
-        raise Damaged(f"{len(data)} bytes are no {width} x {height} pixels of {name} in rows of {step} bytes")
+        raise Unsupported(f"{len(data)} bytes are no {width} x {height} pixels of {name} in rows of {step} bytes")
     if step != size or len(data) != size * height:
         padded = np.frombuffer(bytes(data[: step * height]).ljust(step * height, b"\0"), np.uint8)
         data = padded.reshape(height, step)[:, :size].tobytes()
@@ -196,7 +203,7 @@ def _compressed(said: str, data: bytes | memoryview) -> tuple[tuple[str, int, in
     if (encoding := next((_VIDEO_NAMES[w] for w in words if w in _VIDEO_NAMES), None)) is not None:
         return (encoding, 0, 0), data
     if any(w in ("jpeg", "jpg", "png") for w in words):
-        raise Damaged(f"a picture said to be {said!r} does not begin like one")
+        raise Unsupported(f"a picture said to be {said!r} does not begin like one")
     raise Unsupported(f"pictures of format {said!r}", allowed=", ".join(["jpeg", "png", *_VIDEO_NAMES]))
 
 
