@@ -7,9 +7,10 @@ number and times; and all those whose chunk is untouched, where the summary stil
 Each file has a time limit; the process's peak memory is reported. Exit code 1 when anything of this fails.
 
 Recordings whose writer left every checksum out are damaged too: reading them must neither crash nor hang, but what a
-changed payload does to them nobody can see, so for them only truncations are judged; the rest is counted as ``silent``.
-``flagged`` are files damaged twice in which the report itself says that no checksum covers the messages; ``altered``
-are files without a data section CRC whose metadata or attachments changed unseen, the messages being right.
+changed payload does to them nobody can see, so for them only truncations are judged; the rest is counted as
+``undetected`` (by strict reading) and ``silent`` (by salvage). ``flagged`` are files damaged twice in which the report
+itself says that no checksum covers the messages; ``altered`` are files without a data section CRC whose metadata or
+attachments changed unseen, the messages being right.
 """
 
 from __future__ import annotations
@@ -318,7 +319,7 @@ def judge(kind: str, damage: Damage, r: Recording, name: str, folder: Path | Non
         got = None
     if got is not None:
         same = any(got == s.messages for s in sources)
-        out["strict"] = "sound" if same else "silent"
+        out["strict"] = "sound" if same else "undetected"
         if not same and (checked or kind == "truncate"):
             out["wrong"].append("strict reading gave other messages without an error")
         try:

@@ -159,6 +159,16 @@ def test_what_no_checksum_covers_is_believed_only_where_the_file_just_stops(reco
     assert Counter(r.messages[:51]) <= messages and report.unverified["messages"] == messages.total()
 
 
+def test_chunks_without_a_crc_are_believed_where_the_file_just_stops(recordings):
+    r = recordings["no checksum"]
+    for at in (r.chunks[5][1], r.chunks[5][1] + 5, r.chunks[6][1] - 3, r.records[-6][1], r.records[-6][1] + 3):
+        messages, report = saved(r.blob[:at])
+        assert messages == sum((held for _, end, held in r.chunks if end <= at), Counter())
+        assert report.unverified["messages"] == messages.total() and report.withheld == 0
+    messages, report = saved(r.blob[: r.chunks[5][0]] + bytes(50) + r.blob[r.chunks[5][0] + 50 :])
+    assert not messages and report.withheld > 0
+
+
 def test_messages_outside_chunks_are_believed_if_the_data_crc_is_right(recordings):
     r = recordings["no chunks"]
     messages, report = saved(flipped(r.blob, len(r.blob) - 3))  # the closing mark

@@ -519,6 +519,7 @@ class _Pass:
         self.last_message = -1  # offset of the message that ends where the file breaks off
         self.only_stops_early = False
         self._known = Definitions()
+        self._loose = 0  # attachments without a CRC
         self._run: list[int] = []  # begins of adjacent messages outside chunks, and the end of the last
         self._metadata: list[tuple[int, tuple[str, dict[str, str]]]] = []  # with the segment it lies in
         self._segment = 8
@@ -540,7 +541,6 @@ class _Pass:
                     found.begin, f"records do not follow each other in these {found.end - found.begin} bytes"
                 )
                 self.only_stops_early = found.cut_off and found.end == self.layout.source.size and gaps == 1
-                self.last_message = last.begin if last and last.op == MESSAGE else -1
             elif found.op == CHUNK:
                 yield from self._chunk(found)
             elif found.op == MESSAGE:
@@ -551,7 +551,11 @@ class _Pass:
                     self._other(found)
                 except (Misfit, Broken) as err:  # the disk gives other bytes than before
                     self.report._note(found.begin, str(err))
-            last = found
+            if found.op != GAP:
+                last = found
+        if last is not None:
+            self.only_stops_early |= gaps == 0 and last.op != FOOTER
+            self.last_message = last.begin if last.op == MESSAGE else -1
         yield from self._messages()
         self._conclude()
 
@@ -569,6 +573,7 @@ class _Pass:
         if summary and summary.chunks:
             lost["chunks"] = summary.chunks.total() - found["chunks"]
         self.only_stops_early &= not report.discarded.total() and summary is None
+        report.discarded["attachments"] += self._loose
         report.discarded |= +lost
         if not layout.sound_to and self.metadata:
             report.unverified["metadata"] = len(self.metadata)
@@ -595,7 +600,8 @@ class _Pass:
                 self._lose("attachments", found, err.what)
                 return
             if not checked and not self.trust:
-                self._lose("attachments", found, "an attachment without a CRC")
+                self._loose += 1
+                self.report._note(found.begin, "an attachment without a CRC")
                 return
             self.report.unverified["attachments"] += not checked
             self.attachments.append(attachment)
