@@ -257,7 +257,7 @@ class _Parquet:
         about = self.file.metadata
         size = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups)) // about.num_rows
         self.rows = min(1 << 16, max(1, 4 * PIECE // max(1, size)))
-        head = next(self._all(None, min(SAMPLE_ROWS, self.rows)))
+        head = next(self._all(None, min(SAMPLE_ROWS, self.rows)), {})
         self.columns = {name: _sample(array) for name, array in head.items() if name}
 
     def _all(self, names: list[str] | None, rows: int) -> Iterator[dict[str, pa.Array]]:
@@ -274,7 +274,12 @@ class _Parquet:
 
     def batches(self, names: list[str]) -> Iterator[dict[str, pa.Array]]:
         """See ``_Source``."""
-        yield from self._all(names, self.rows)
+        told, found = self.file.metadata.num_rows, 0
+        for batch in self._all(names, self.rows):
+            found += len(next(iter(batch.values())))
+            yield batch
+        if found != told:
+            raise Damaged(f"holds {found} rows where it says {told}", where=str(self.path))
 
 
 def _flatten(name: str, array: pa.Array, into: dict[str, pa.Array]) -> None:
