@@ -88,6 +88,7 @@ def test_the_contract_of_csv(tmp_path):
 def test_the_contract_of_zipped_csv(tmp_path):
     path = write(tmp_path, gzip.compress(TABLE.encode() * 1, mtime=0), "run.csv.gz")
     assert format_for(path) is FORMAT
+    assert read(path, tmp_path)[0].labels["file"] == "run"
     check_format(FORMAT, path, checksummed=False)
     blob = bytearray(path.read_bytes())
     blob[-8] ^= 1  # its CRC
@@ -222,6 +223,8 @@ def test_encodings(tmp_path, encoding):
         ("t,x\n0.1,1\n0.2\n", "row 3 has 1 cells where the header has 2"),
         ("t,x\n0.1,1\n0.2,2,3\n", "row 3 has 3 cells where the header has 2"),
         ("t,x\n" + "0.1,1\n" * 2000 + "0.1,oops\n", "column 'x', row 2002: invalid value 'oops'; allowed: numbers"),
+        ("t,x\n0.1,1\n0.2,2\n0.3,none yet\n", "column 'x', row 4: invalid value 'none yet'; allowed: numbers"),
+        ("t,x\n0.1,1\nlater,2\n0.3,4\n", "column 't', row 3: invalid value 'later'"),
         ("t,x,b\n" + "0.1,1,true\n" * 2000 + "0.1,1,7\n", "column 'b', row 2002: invalid value '7'"),
         ("t,x\n0.1,1\n,2\n", "row 3: no time"),
         ("t,x\n0.1,1\nnan,2\n", "row 3: a time that is none"),
@@ -342,6 +345,9 @@ def test_the_map_is_kept_edited_and_used_again(tmp_path):
         200_000,
     ]
     assert e.signals["a"].values.tolist() == pytest.approx([math.pi / 2] * 2) and file.read_text() == text
+    file.write_text(text.replace("texts = []", 'texts = ["c"]').replace('"b", "c"', '"b"'))
+    e, _ = read(path, tmp_path, options=options)
+    assert e.labels["c"] == "3"  # a number that is a name
     other = write(tmp_path, "t,q\n0.1,90\n0.2,91\n", "other.csv")
     read(other, tmp_path, options=options)
     assert len(list((tmp_path / "tables").iterdir())) == 2

@@ -16,6 +16,7 @@ from typing import Any
 
 from flyball.base import InputError
 from flyball.episodes.episode import Episode
+from flyball.episodes.formats import suffix_of
 from flyball.episodes.formats.messages import Contents
 
 
@@ -34,11 +35,12 @@ def episode(found: Contents, path: Path, metadata: Mapping[str, str]) -> Episode
     if not (found.signals or found.events or found.frames):
         reason = f"nothing that can be decoded ({'; '.join(undecoded)})" if undecoded else "holds no messages"
         raise InputError(reason, where=str(path))
-    facts: dict[str, Any] = {"file": path.stem}
-    for word in path.stem.split("_"):
+    name = path.name if path.is_dir() else path.name[: len(path.name) - len(suffix_of(path))]
+    facts: dict[str, Any] = {"file": name}
+    for word in name.split("_"):
         if match := re.fullmatch(r"([A-Za-z]+)(\d+)", word):
             facts[match[1]] = int(match[2])
-    if match := re.search(r"([A-Za-z]+)_(\d+)$", path.stem):
+    if match := re.search(r"([A-Za-z]+)_(\d+)$", name):
         facts[match[1]] = int(match[2])
     facts |= {key: number(text) for key, text in metadata.items()}
     folder = path.absolute().parent.name

@@ -87,8 +87,8 @@ class _Source(Protocol):
     columns: dict[str, Sample]
     first_row: int  # what a user calls the first row of data
 
-    def batches(self, names: list[str]) -> Iterator[dict[str, pa.Array]]:
-        """The columns of these names, piece by piece."""
+    def batches(self, names: list[str], texts: tuple[str, ...] = ()) -> Iterator[dict[str, pa.Array]]:
+        """The columns of these names, piece by piece; those of ``texts`` are text, whatever they look like."""
 
 
 class _Csv:
@@ -158,13 +158,14 @@ class _Csv:
     def _sample(self, cells: list[str], kind: pa.DataType) -> Sample:
         if pa.types.is_floating(kind) or pa.types.is_integer(kind):
             values = [c.replace(",", ".") if self.decimal == "," else c for c in cells if c not in _NULLS]
-            return Sample("number", np.array([float(v) for v in values], np.float64))
+            return Sample("number", np.array([float(v) for v in values if _is_number(v)], np.float64))
         if pa.types.is_timestamp(kind):
             return Sample("date", np.zeros(0))
         return Sample("number" if pa.types.is_boolean(kind) else "text", np.zeros(0))
 
-    def batches(self, names: list[str]) -> Iterator[dict[str, pa.Array]]:
+    def batches(self, names: list[str], texts: tuple[str, ...] = ()) -> Iterator[dict[str, pa.Array]]:
         """See ``_Source``."""
+        self.types |= dict.fromkeys(texts, pa.string())
         try:
             reader = pacsv.open_csv(
                 self._open(),
@@ -229,7 +230,7 @@ def _csv_type(cells: list[str], decimal: str) -> pa.DataType:
     """The type of a column by its first cells. Whole numbers are read as such only where they may be times."""
     known = [c for c in cells if c not in _NULLS]
     plain = [c.replace(",", ".") for c in known] if decimal == "," else known
-    if plain and all(_is_number(c) for c in plain):
+    if sum(map(_is_number, plain)) * 2 > len(plain):  # then the others are errors
         whole = all(re.fullmatch(r"[-+]?\d{1,18}|\d{19}", c) for c in plain)
         return pa.int64() if whole and max(len(c) for c in plain) >= 16 else pa.float64()
     if known and all(c.lower() in _TRUTH for c in known):
@@ -272,7 +273,7 @@ class _Parquet:
                 _flatten(name, array, found)
             yield found
 
-    def batches(self, names: list[str]) -> Iterator[dict[str, pa.Array]]:
+    def batches(self, names: list[str], texts: tuple[str, ...] = ()) -> Iterator[dict[str, pa.Array]]:
         """See ``_Source``."""
         told, found = self.file.metadata.num_rows, 0
         for batch in self._all(names, self.rows):
@@ -333,7 +334,7 @@ def _episodes(source: _Source, path: Path, intake: Intake) -> Iterator[Episode]:
     building: _Building | None = None
     current: Any = None
     row = 0
-    for batch in source.batches(names):
+    for batch in source.batches(names, made.texts):
         n = len(next(iter(batch.values()))) if batch else 0
         t_ns = clock.of(batch, n, row)
         cuts, values = [0, n], [None]
