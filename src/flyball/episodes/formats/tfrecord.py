@@ -62,7 +62,7 @@ def _piece(data: NDArray[np.uint8], crc: int) -> int:
 @cache
 def _tables() -> tuple[NDArray[np.uint32], list[NDArray[np.uint32]], list[NDArray[np.uint32]]]:
     """Effect of one byte; of two bytes with 0, 2, 4, 6 zero bytes behind; of 64, 128, ... zero bytes on a checksum."""
-    single = np.arange(256, dtype=np.uint32)
+    single: NDArray[np.uint32] = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         single = (single >> 1) ^ np.where(single & 1, np.uint32(_POLYNOMIAL), np.uint32(0))
 
