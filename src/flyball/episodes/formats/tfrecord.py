@@ -64,7 +64,7 @@ def _tables() -> tuple[NDArray[np.uint32], list[NDArray[np.uint32]], list[NDArra
     """Effect of one byte; of two bytes with 0, 2, 4, 6 zero bytes behind; of 64, 128, ... zero bytes on a checksum."""
     single: NDArray[np.uint32] = np.arange(256, dtype=np.uint32)
     for _ in range(8):
-        single = (single >> 1) ^ np.where(single & 1, np.uint32(_POLYNOMIAL), np.uint32(0))
+        single = ((single >> 1) ^ (single & 1) * np.uint32(_POLYNOMIAL)).astype(np.uint32)
 
     def zero_byte(state: NDArray[np.uint32]) -> NDArray[np.uint32]:
         return single[state & 0xFF] ^ (state >> 8)
