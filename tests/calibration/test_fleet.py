@@ -133,3 +133,15 @@ def test_attempts_of_every_outcome_are_picked_first():
 
 def test_thresholds_are_known_by_their_event():
     assert [event_of(p) for p in TASK.scene.parameters if event_of(p)] == ["crushed"]
+
+
+def test_what_a_robot_feels_after_it_has_let_go_says_nothing_of_what_the_box_bears():
+    # the hand is empty and bounces around: no replay does so in the same way
+    late = [[(3.3, "crushed")] for _ in LOGS["slips"].events]
+    fit = fit_robot(TASK, type(LOGS["slips"])(LOGS["slips"].signals, late), TINY, seed=3)
+    low, high = np.quantile(fit.values()["object.crush_force"], [0.05, 0.95])
+    assert high > 1.8 * low, "the crush is no measurement"
+    early = [[(1.04, "crushed")] for _ in LOGS["slips"].events]
+    fit = fit_robot(TASK, type(LOGS["slips"])(LOGS["slips"].signals, early), TINY, seed=3)
+    low, high = np.quantile(fit.values()["object.crush_force"], [0.05, 0.95])
+    assert high < 1.6 * low, "while it holds, one is"

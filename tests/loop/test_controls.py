@@ -13,10 +13,11 @@ from flyball.base import InputError, Missing
 from flyball.base.workspace import Workspace
 from flyball.calibration.fleet import ReplayConfig
 from flyball.datagen.demonstrations import DemonstrationConfig, demonstrate
+from flyball.episodes import Episode
 from flyball.evaluation.verdicts import ComparisonRule
 from flyball.fleet.updater import load_script
 from flyball.learning.flow import FlowConfig, train
-from flyball.loop import controls
+from flyball.loop import attempts, controls
 from flyball.loop.config import Budget, DemoConfig
 from flyball.loop.demo import run_demo
 from flyball.loop.executors import LocalExecutor
@@ -251,3 +252,12 @@ class Log:
 
     def event(self, t_ns: int, name: str, text: str = "") -> None:
         pass
+
+
+def test_a_robot_that_completes_no_attempt_is_told_nominal_values_again(stages: Stages) -> None:
+    stages.operator.robots = ["robot-01", "robot-02", "robot-03"]
+    outcomes = {"robot-01": ["aborted", "aborted"], "robot-02": ["aborted", "failure"]}
+    episodes = [Episode("arm", robot=r, outcome=o) for r, mine in outcomes.items() for o in mine]  # type: ignore[arg-type]
+    told = attempts.unsettled(stages, episodes)
+    assert told == {"robot-01": tuple(LIFT.told(LIFT.scene.nominal(1))[0])}
+    assert "robot-01 completed no attempt" in stages.display.notes[-1]  # type: ignore[attr-defined]

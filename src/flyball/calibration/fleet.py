@@ -7,8 +7,8 @@ Prangle 2012). Candidates are drawn, every candidate replays the logged commands
 task's summaries of the replays are regressed on the candidates, and the next round is drawn where the real summaries
 point to. The spread of the last round's leave-one-out residuals is the posterior's spread: it contains the sensors'
 noise and everything that the summaries cannot tell apart, so a parameter that the logs do not show keeps the width of
-its prior. Thresholds of events are read off the replays: a crossing was observed at a known time, or none up to a
-known peak.
+its prior. Thresholds of events are read off the replays, as far as these stay on the log's course: a crossing was
+observed at a known time, or none up to a known peak.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ TIMING_S = 0.006
 """How well a replay's forces are in step with the robot's [s]: thresholds are bracketed that far around an event."""
 HANDLED = 0.15
 """Progress from which on an attempt is taken to have handled the object."""
+OFF_COURSE = 2.0
+"""A replay whose observations are this many of the log's own spreads off has lost the log's course."""
+BEFORE_S = 0.2
+"""So long before that is seen, the two may have parted [s]."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,7 @@ def fit_robot(task: Task, logged: Attempts, config: ReplayConfig, *, seed: int, 
     for round_, (m, k) in enumerate(zip(config.candidates, config.attempts, strict=True)):
         values = {p.path: p.from_unit(units[:, j]) for j, p in enumerate(swept)}
         values |= task.observed(logged.signals, scene.nominal(m) | values, rng)
-        real, sim, apart, traces = _replay(task, logged, order[:k], values, m, config.threads, rng)
+        real, sim, apart, traces, until = _replay(task, logged, order[:k], values, m, config.threads, rng)
         replays += m * k
         fit = _regress(units, sim, real, config.ridge, apart, rng)
         if round_ < len(config.candidates) - 1:
@@ -133,7 +137,9 @@ def fit_robot(task: Task, logged: Attempts, config: ReplayConfig, *, seed: int, 
     for p in scene.parameters:
         event = event_of(p)
         if event:
-            out[p.path] = _threshold(task, p, traces[event], logged, order[: config.attempts[-1]], event, picked, rng)
+            out[p.path] = _threshold(
+                task, p, traces[event], until, logged, order[: config.attempts[-1]], event, picked, rng
+            )
     weights = task.plausible(scene.nominal(len(picked)) | out) + 1e-9
     kept = rng.choice(len(picked), size=4 * m, p=weights / weights.sum())
     out = {path: x[kept] for path, x in out.items()}
@@ -146,13 +152,21 @@ def _replay(
     task: Task, logged: Attempts, order: NDArray[np.int64], values: Mapping[str, NDArray[np.float64]], m: int,
     threads: int, rng: np.random.Generator,
 ) -> tuple[
-    NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], dict[str, list[NDArray[np.float64]]]
+    NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], dict[str, list[NDArray[np.float64]]],
+    list[NDArray[np.float64]],
 ]:  # fmt: skip
-    """Summaries of the logs (s,), of the replays (m, s), how far apart their courses are (m,), and traces."""
+    """What replays show.
+
+    Returns:
+      Summaries of the logs (s,), of the replays (m, s), how far apart their courses are (m,); per event and attempt,
+      the highest value so far that its sources had (m, simulation steps); per attempt, the share of it for which a
+      replay surely stayed on the log's course (m,).
+    """
     world = World(task, m, threads=threads)
     names = [s.name for s in task.embodiment.actions]
     real_means, sim_means, real_apart, sim_apart = [], [], [], []
     traces: dict[str, list[NDArray[np.float64]]] = {r.name: [] for r in task.event_rules}
+    until: list[NDArray[np.float64]] = []
     for i in order:
         one = {k: x[i : i + 1] for k, x in logged.signals.items()}
         actions = np.concatenate([one[a] for a in names], axis=-1)
@@ -166,12 +180,33 @@ def _replay(
         real_apart.append(b[0])
         sim_means.append(c)
         sim_apart.append(d)
+        until.append(_on_course(task, one, replay.signals))
         for name in traces:
             traces[name].append(np.maximum.accumulate(world.traces[name], axis=1))
     real = np.concatenate([np.mean(real_means, axis=0), *real_apart])
     sim = np.concatenate([np.mean(sim_means, axis=0), *sim_apart], axis=1)
     apart = np.sqrt(np.mean((np.concatenate(sim_apart, axis=1) - np.concatenate(real_apart)) ** 2, axis=1))
-    return real, sim, apart, traces
+    return real, sim, apart, traces, until
+
+
+def _on_course(
+    task: Task, real: Mapping[str, NDArray[np.float64]], sim: Mapping[str, NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Share of an attempt up to which replays surely feel and see what the log does, (m,).
+
+    A robot that hits something and bounces off does not do so twice in the same way; what a replay feels after such a
+    moment is no evidence.
+    """
+    worst = np.zeros(next(iter(sim.values())).shape[:2])
+    for spec in task.embodiment.observations:
+        y = real[spec.name][0]
+        scale = np.maximum(y.std(axis=0), 5 * np.asarray(task.noise[spec.name]))
+        off = (np.abs(sim[spec.name] - y) / scale).max(axis=2)
+        padded = np.pad(off, ((0, 0), (1, 1)), mode="edge")
+        worst = np.maximum(worst, (padded[:, :-2] + off + padded[:, 2:]) / 3)
+    lost = worst > OFF_COURSE
+    parted = np.argmax(lost, axis=1) / lost.shape[1] - BEFORE_S / task.horizon_s
+    return np.where(lost.any(axis=1), np.maximum(parted, 0.0), 1.0)
 
 
 @dataclass(frozen=True)
@@ -280,26 +315,28 @@ def _reflect(u: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _threshold(
-    task: Task, p: Parameter, traces: list[NDArray[np.float64]], logged: Attempts, order: NDArray[np.int64],
-    event: str, picked: NDArray[np.int64], rng: np.random.Generator,
+    task: Task, p: Parameter, traces: list[NDArray[np.float64]], until: list[NDArray[np.float64]], logged: Attempts,
+    order: NDArray[np.int64], event: str, picked: NDArray[np.int64], rng: np.random.Generator,
 ) -> NDArray[np.float64]:  # fmt: skip
     """Samples of an event's threshold: what the replay felt when the event came, else something above every peak.
 
-    Peaks count only in attempts that got somewhere: where a robot missed, a replay that collides proves nothing.
+    Peaks count only in attempts that got somewhere, and only as long as the replay is on course: where a robot missed
+    or let go, a replay that collides proves nothing.
     """
     judged = logged.judge(task)
     low, high = np.full(len(picked), p.low), np.full(len(picked), p.high)
-    for trace, i in zip(traces, order, strict=True):
+    for trace, share, i in zip(traces, until, order, strict=True):
         if judged[i].progress < HANDLED:
             continue
         times = [t for t, name in logged.events[i] if name == event]
         last = trace.shape[1] - 1
+        end = np.round(share[picked] * (last + 1)).astype(int) - 1
+        at, slack = last, 0
         if times:
             at, slack = round(times[0] / task.horizon_s * (last + 1)) - 1, round(TIMING_S / task.horizon_s * (last + 1))
-            low = np.maximum(low, trace[picked, np.clip(at - slack, 0, last)])
-            high = np.minimum(high, trace[picked, np.clip(at + slack, 0, last)] * 1.01)
-        else:
-            low = np.maximum(low, trace[picked, last])
+            seen = at + slack <= end
+            high = np.where(seen, np.minimum(high, trace[picked, np.clip(at + slack, 0, last)] * 1.01), high)
+        low = np.maximum(low, trace[picked, np.clip(np.minimum(at - slack, end), 0, last)])
     low, high = np.clip(np.minimum(low, high), p.low, p.high), np.clip(np.maximum(low, high), p.low, p.high)
     a, b = p.to_unit(low), p.to_unit(high)
     return p.from_unit(a + (b - a) * rng.random(len(picked)))

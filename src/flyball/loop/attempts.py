@@ -77,3 +77,16 @@ def triage(stages: Stages, episodes: Sequence[Episode], standing: Standing) -> t
     if changed:
         stages.display.note(f"the world of {', '.join(changed)} seems to have changed: their old logs retire")
     return sick, changed
+
+
+def unsettled(stages: Stages, episodes: Sequence[Episode]) -> dict[str, tuple[float, ...]]:
+    """Robots that completed no attempt, and the nominal values that their policy is told again.
+
+    Without one complete attempt nothing can be learned of them; what stops them may be what they were told.
+    """
+    mine = {r: [e.outcome for e in episodes if e.robot == r] for r in stages.operator.robots}
+    stuck = [r for r, outcomes in mine.items() if outcomes and set(outcomes) == {"aborted"}]
+    if stuck:
+        stages.display.note(f"{', '.join(stuck)} completed no attempt and starts again from nominal values")
+    nominal = stages.task.told(stages.task.scene.nominal(1))[0]
+    return dict.fromkeys(stuck, tuple(float(x) for x in nominal))

@@ -78,6 +78,7 @@ class Turn(Stages):
             row["changed"] = sorted({*row["changed"], *again})
         row["reproduced"] = fitting.counted(shares)
         told = {**standing.told, **{r: fitting.tell(self, standing, r) for r in fits}}
+        told |= attempts.unsettled(self, episodes)
         policy, state, row["kept_demonstrations"] = improvement.improve(self, standing)
         report, proven, decision = proof.prove(self, standing, policy, told)
         row["comparison"] = report.comparison

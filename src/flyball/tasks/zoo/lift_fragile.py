@@ -335,7 +335,7 @@ class LiftFragile:
     def told(self, values: Values) -> NDArray[np.float64]:
         """What somebody who knows the parameters would tell a policy, (n, len(conditioning))."""
         low, high = SLIP_MARGIN * least_force(values), values["object.crush_force"] / PEAK
-        force = np.sqrt(low * np.maximum(high, low)) / values["gripper.force_scale"]
+        force = np.minimum(np.sqrt(low * np.maximum(high, low)) / values["gripper.force_scale"], flyarm.MAX_GRIP)
         return np.stack([force, *(np.asarray(values[p]) for p in TOLD[1:])], axis=1)
 
     def tell(self, samples: Values) -> NDArray[np.float64]:
@@ -346,7 +346,7 @@ class LiftFragile:
         grid = np.exp(np.linspace(np.log(low.min()), np.log(max(high.max(), low.max())), 200))[:, None]
         # soft edges keep the answer off the boundaries, which this rule of thumb knows to about 8 %
         good = 1 / (1 + np.exp(-np.log(grid / low) / 0.08)) / (1 + np.exp(-np.log(high / grid) / 0.05))
-        force = grid[np.argmax(good.mean(axis=1)), 0]
+        force = min(grid[np.argmax(good.mean(axis=1)), 0], flyarm.MAX_GRIP)
         return np.array([force, *(float(np.mean(samples[p])) for p in TOLD[1:])])
 
     def expert(self, told: NDArray[np.float64]) -> Controller:
