@@ -654,13 +654,12 @@ class _Register:
         store = self.workspace.store
         there = episodes_of(store, log.digest)
         digests = tuple(e.digest for e in taken.episodes)
-        self.logs[i] = LogReport(
-            str(path), "added" if there is None else "known", log.digest, digests, taken.rule, notes=taken.notes
-        )
-        if there is not None and not self.setting.again:  # another process brought it in since we looked
+        if there is not None and not self.setting.again:  # brought in since we looked: as if it had been known then
             self.known.update(dict.fromkeys(there))
-            self.logs[i] = replace(self.logs[i], episodes=tuple(there))
+            self.logs[i] = LogReport(str(path), "known", log.digest, tuple(there))
             return
+        status = "added" if there is None else "known"
+        self.logs[i] = LogReport(str(path), status, log.digest, digests, taken.rule, notes=taken.notes)
         if there is None:
             labels: dict[str, Any] = {"name": path.name, "folder": path.absolute().parent.name, "bytes": log.size}
             if taken.arrival.place == "inbox" and path.parent.resolve() == self.workspace.inbox.resolve():
