@@ -14,7 +14,8 @@ from flyball.episodes.curation.motion import Array
 from flyball.episodes.curation.tracks import SKETCH, Track, resampled, scale_of, track, way
 from flyball.episodes.episode import Episode
 
-POINTS = 32
+POINTS, MOST_POINTS = 32, 200
+"""Points of a way that candidates are found with, and that two ways are compared with."""
 FINE = 0.01
 """Step along ways: the copies that are to be told apart differ by less than repetitions do."""
 
@@ -54,6 +55,7 @@ def _close(seen: list[Seen], found: dict[str, list[Finding]], closer: float, eno
     if scale is None:
         return
     ways = [way(s.kept, scale).points for s in seen]
+    ways = [w if len(w) <= MOST_POINTS else resampled(w, MOST_POINTS) for w in ways]
     nearest = _nearest(ways)
     distance = np.array([max(_apart(ways[i], ways[j]), _apart(ways[j], ways[i])) for i, j in enumerate(nearest)])
     usual = float(np.median(distance))
@@ -81,11 +83,10 @@ def _apart(a: Array, b: Array) -> float:
     """Mean distance of the points of one way from the line that the other draws."""
     start, along = b[:-1], np.diff(b, axis=0)
     square = np.maximum((along**2).sum(axis=1), 1e-12)
-    total = 0.0
-    for p in a:
-        share = np.clip(((p - start) * along).sum(axis=1) / square, 0, 1)
-        total += float(np.sqrt(((start + share[:, None] * along - p) ** 2).sum(axis=1).min()))
-    return total / len(a)
+    to = a @ along.T - (start * along).sum(axis=1)  # how far along each piece every point lies, times its length
+    share = np.clip(to / square, 0, 1)
+    off = ((a**2).sum(axis=1)[:, None] + (start**2).sum(axis=1) - 2 * a @ start.T) + share * (share * square - 2 * to)
+    return float(np.sqrt(np.maximum(off, 0).min(axis=1)).mean())
 
 
 @check(

@@ -55,7 +55,14 @@ class Specimen:
 
 
 def arm(
-    seed: int, *, task: int = 0, packed: bool = False, camera: bool = True, wander: float = 0.05, slow: float = 1.0
+    seed: int,
+    *,
+    task: int = 0,
+    packed: bool = False,
+    camera: bool = True,
+    wander: float = 0.05,
+    slow: float = 1.0,
+    poses: int = 0,
 ) -> Specimen:
     """A six-joint arm with a gripper that does what a position-controlled arm does.
 
@@ -70,19 +77,20 @@ def arm(
       camera: with pictures of 48 x 64 pixels, 15 per second.
       wander: standard deviation of poses between attempts [rad].
       slow: how many times as long everything takes; the way is the same.
+      poses: how many it goes to; 0: four to six, by the task, which takes 4 to 9 s.
     """
     body, own = np.random.default_rng([11, task]), np.random.default_rng([12, task, seed])
     hz, fps = (30.0, 15.0) if packed else (50.0, 15.0)
-    n_poses = int(body.integers(4, 7))
+    n_poses = poses or int(body.integers(4, 7))
     base = body.uniform(-0.9, 0.9, (n_poses, 6)) * [1, 0.8, 0.8, 0.6, 0.6, 1]
-    poses = base + own.normal(0, wander, base.shape)
+    stops = base + own.normal(0, wander, base.shape)
     speed = body.uniform(0.7, 1.3) * own.uniform(0.85, 1.2)
-    t_knots, q_knots, shut = [0.0], [poses[0]], [0.0]
+    t_knots, q_knots, shut = [0.0], [stops[0]], [0.0]
     for k in range(1, n_poses):
-        move = max(0.6, float(np.abs(poses[k] - poses[k - 1]).max()) / speed)
+        move = max(0.6, float(np.abs(stops[k] - stops[k - 1]).max()) / speed)
         pause = own.uniform(0.1, 0.7)
         t_knots += [t_knots[-1] + slow * move, t_knots[-1] + slow * (move + pause)]
-        q_knots += [poses[k], poses[k]]
+        q_knots += [stops[k], stops[k]]
         shut += [shut[-1], 1.0 if k % 2 else 0.0]
     n = int((t_knots[-1] + 0.4) * hz)  # somebody stops the recording a moment after
     t = np.arange(n) / hz
@@ -94,7 +102,7 @@ def arm(
     q = done[:, :6] - load * np.cos(np.cumsum(done[:, :6], axis=1)) + own.normal(0, 6e-4, (n, 6))
     q = np.round(q / 0.0015) * 0.0015
     width = np.round((done[:, 6:] + own.normal(0, 1e-4, (n, 1))) / 1e-4) * 1e-4
-    force = own.normal(0, 0.15, (n, 1)) + 8.0 * np.clip(grip[:, None] - 0.045, 0, 1) / 0.015
+    force = own.normal(0, 0.15, (n, 1)) + 8.0 * np.clip(done[:, 6:] - 0.045, 0, 1) / 0.015
     start = START_NS + seed * 3_600_000_000_000
     stamps = start + np.round(t * 1e9 + own.normal(0, 0.04e9 / hz, n)).astype(np.int64)
     stamps = np.maximum.accumulate(stamps)

@@ -82,7 +82,7 @@ def _judge(seen: list[Seen], *, most: float, enough: float, factor: float) -> di
     "the episodes of this body and task (given at least {enough:g} others); values are within {factor:g} times their "
     "usual magnitude",
     judge=_judge,
-    most=Parameter(0.8, "four of five episodes are the rule, the rest the exception"),
+    most=Parameter(0.6, "a clear majority is the rule, so that a third may be spoilt alike; below that it is optional"),
     enough=Parameter(5, "with fewer episodes to compare with, 'usual' would be a matter of two or three"),
     factor=Parameter(10.0, "degrees for radians are 57 times as large, millimetres for metres 1000 times"),
 )

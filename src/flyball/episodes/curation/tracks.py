@@ -18,7 +18,7 @@ from flyball.episodes.episode import Episode
 
 HZ = 25.0
 """Rate at which states are looked at [Hz]: movements that matter take longer than 40 ms."""
-SMOOTH_S = 0.2
+SMOOTH_S = 0.1
 """States are averaged over this time [s]: a way is about where things go, not about noise."""
 MOST_SAMPLES = 2000
 """Samples kept of an episode; a longer one is looked at less often."""

@@ -99,7 +99,7 @@ def _whole_constants(seen: list[Seen], found: dict[str, list[Finding]]) -> dict[
     "dead",
     1,
     "a measured element moves by at least {follows:.0%} of what its command moves, where the command moves by at least "
-    "{sent:g} times the measurement's noise and a hundredth of its greatest value; and none stops for {stuck_s:g} s "
+    "{sent:g} times the noise of either and a hundredth of its greatest value; and none stops for {stuck_s:g} s "
     "while its command goes on moving",
     follows=Parameter(0.1, "a weak or heavily loaded joint still follows by more; a dead one shows noise"),
     sent=Parameter(20.0, "below that, a measurement that does not follow cannot be told from noise"),
@@ -111,7 +111,7 @@ def dead(episode: Episode, *, follows: float, sent: float, stuck_s: float) -> Fi
     for pair in pairs(episode):
         if pair.unit not in PLACES:
             continue
-        level = float(noise(pair.measured[:, None])[0])
+        level = max(float(noise(x[:, None])[0]) for x in (pair.sent, pair.measured))
         wanted, done = (float(spread(x[:, None])[0]) for x in (pair.sent, pair.measured))
         if wanted < sent * level or wanted < 0.01 * np.abs(pair.sent).max() or wanted == 0 or _switches(pair.sent):
             continue
