@@ -57,8 +57,10 @@ def scale(folder: Path, logs: int, steps: int, rounds: int) -> dict[str, Any]:
             with tempfile.TemporaryDirectory(dir=folder) as place:
                 w = Workspace(Path(place) / "w")
                 readers = Readers(workers, Setting(w.path))
-                record(Path(place) / "first.mcap", 10, 10**6 + n)
-                assert len(ingest(w, [Path(place) / "first.mcap"], readers=readers).added) == 1
+                (Path(place) / "first").mkdir()
+                for k in range(4):  # until all processes have imported what they need
+                    record(Path(place) / "first" / f"{k}.mcap", 10, 10**6 + 10 * n + k)
+                assert len(ingest(w, [Path(place) / "first"], readers=readers).added) == 4
                 begin = time.perf_counter()
                 assert len(ingest(w, [recordings], readers=readers).added) == logs
                 seconds = time.perf_counter() - begin
