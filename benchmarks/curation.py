@@ -43,7 +43,7 @@ CROWD = 1 / 3
 
 def synthetic(tune: bool, *, packed: bool = False, poses: int = 0) -> list[list[Specimen]]:
     """Attempts of an arm at two tasks."""
-    tasks, first = ((0, 1), 0) if tune else ((10, 11), 500)
+    tasks, first = ((0, 1), 0) if tune else ((12, 13), 900)
     n = GROUP // 2 if poses else GROUP
     return [[arm(first + i, task=t, packed=packed, poses=poses) for i in range(n)] for t in tasks]
 
@@ -71,7 +71,7 @@ def attempts(name: str, n: int, seed: int, *, misled: bool) -> list[Episode]:
 
 def simulated(name: str, tune: bool) -> list[list[Specimen]]:
     """Attempts of a task's informed expert, with a camera beside."""
-    seed, out = (0 if tune else 5000), []
+    seed, out = (0 if tune else 7000), []
     for i, e in enumerate(attempts(name, GROUP, seed, misled=False)):
         joints = e.signals["joint.position"]
         rng = np.random.default_rng([seed, i])
@@ -108,12 +108,21 @@ class Clean:
     def __init__(self, group: Sequence[Specimen]) -> None:
         self.group = group
         self._seen: dict[str, dict[int, Seen]] = {}
+        self._flagged: dict[str, set[int]] = {}
 
     def seen(self, check: Check) -> dict[int, Seen]:
         if check.name not in self._seen:
             found = {i: kept(check, x, str(i)) for i, x in enumerate(self.group)}
             self._seen[check.name] = {i: s for i, s in found.items() if s is not None}
         return self._seen[check.name]
+
+    def flagged(self, check: Check) -> set[int]:
+        """Which of them the check finds fault with, clean as they are."""
+        if check.name not in self._flagged:
+            seen = self.seen(check)
+            said = check.judged(list(seen.values())) if seen else {}
+            self._flagged[check.name] = {i for i in seen if said[str(i)]}
+        return self._flagged[check.name]
 
     def verdict(self, check: Check, i: int, spoilt: Specimen, *, beside: bool) -> Findings:
         """What the check says of a spoilt recording in the place of clean number i, or beside it."""
@@ -134,17 +143,19 @@ def plantings(
 ) -> dict[str, int]:
     """How often a defect was planted, found by its own check, and found by that or any other."""
     out = {"n": 0, "hits": 0, "any": 0}
+    flagged = {name: clean.flagged(c) for name, c in table.items()}
     for k in range(trials):
         rng = np.random.default_rng([seed, k])
         i = int(rng.integers(len(clean.group)))
-        spoilt = defect.plant(clean.group[i], severity, rng)
+        # What a check says of the clean one already cannot count as found.
+        spoilt = None if i in flagged[defect.check] else defect.plant(clean.group[i], severity, rng)
         if spoilt is None:
             continue
         beside = defect.check == "copies"
         hit = bool(clean.verdict(table[defect.check], i, spoilt, beside=beside))
         out["n"] += 1
         out["hits"] += hit
-        rest = [c for name, c in table.items() if name != "copies"]
+        rest = [c for name, c in table.items() if name != "copies" and i not in flagged[name]]
         out["any"] += hit or any(clean.verdict(c, i, spoilt, beside=beside) for c in rest)
     return out
 
@@ -203,7 +214,7 @@ def commands_alone(e: Episode) -> Episode:
 
 
 def tier_1(tune: bool) -> dict[str, Any]:
-    seed, out = (100 if tune else 6000), {"failures": [], "length": []}
+    seed, out = (100 if tune else 8000), {"failures": [], "length": []}
     for name in ("lift-fragile-v1", "slide-puck-v1"):
         episodes = attempts(name, 40, seed, misled=False) + attempts(name, 40, seed + 800, misled=True)
         good = np.array([e.outcome == "success" for e in episodes])
@@ -216,7 +227,7 @@ def tier_1(tune: bool) -> dict[str, Any]:
                 alarms = {"alarms": int((score[good] > 1.25).sum()), "successes": int(good.sum())}
                 out["failures"].append({"task": name, "by": what, "kind": kind, "auc": area, **hits, **alarms})
     waiting = next(d for d in DEFECTS if d.kind == "idle")
-    for t in (0, 1) if tune else (10, 11):
+    for t in (0, 1) if tune else (12, 13):
         first = seed
         base = tracked([arm(first + i, task=t, camera=False).episode for i in range(GROUP)])
         scores, new = np.array([d.score for d in departures(base)[0]]), np.array(novelties(base))

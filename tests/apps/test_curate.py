@@ -68,6 +68,12 @@ def test_verdicts_are_taken_back(capsys, space):
     assert catalogue.verdicts() == [] and len(catalogue.verdicts(current=False)) == 28
 
 
+def test_verdicts_can_be_asked_for_and_asked_with(capsys, space):
+    call(capsys, "--workspace", space, "--check", "drops")
+    code, out, _ = call(capsys, "--workspace", space, "--where", "verdict.drops = 'flag'", "--check", "idle", "--json")
+    assert code == 0 and json.loads(out)["episodes"] == 1
+
+
 def test_list_states_rules_and_reasons(capsys):
     code, out, _ = call(capsys, "--list", "--check", "offset")
     assert code == 0 and "0.03 rad" in out and "offset.angle = 0.03: 1.7 degrees" in out
@@ -88,7 +94,7 @@ def test_an_empty_workspace_says_what_to_do(capsys, tmp_path):
         (("--set", "drops.gap=nan"), ["CHECK.NAME=NUMBER"]),
         (("--check", "idle", "--set", "drops.gap=3"), ["no check named 'drops'", "idle"]),
         (("--forget", "nonsense"), ["no check named 'nonsense'"]),
-        (("--where", "colour = 'red'"), ["not a condition", "colour"]),
+        (("--where", "colour = 'red'"), ["colour", "flyball episodes --columns"]),
     ],
 )
 def test_refusals_are_one_line(capsys, space, argv, names):

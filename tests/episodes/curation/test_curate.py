@@ -141,7 +141,7 @@ def test_a_rule_of_ones_own(catalogue):
 
 
 def test_a_bad_condition_is_refused_before_anything_is_done(catalogue):
-    with pytest.raises(InputError, match="not a condition"):
+    with pytest.raises(InputError, match="seed"):
         curate(catalogue, SIGNALS, "seed = ;")
     assert catalogue.verdicts(current=False) == []
 

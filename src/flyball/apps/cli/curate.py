@@ -17,7 +17,10 @@ DONE_WITH_LOSSES = 3
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which episodes and checks."""
     parser.add_argument(
-        "--where", default="", metavar="SQL", help="which episodes, and what they are compared with (default: all)"
+        "--where",
+        default="",
+        metavar="SQL",
+        help="which episodes, and what they are compared with, as for flyball episodes (default: all)",
     )
     parser.add_argument("--check", nargs="+", default=[], metavar="NAME", help="only these checks (default: all)")
     parser.add_argument(
@@ -49,10 +52,14 @@ def run(args: argparse.Namespace, out: Output) -> int:
         what = " ".join(names) or "all checks"
         out.result({"taken_back": n, "checks": names}, [f"{n} verdicts of {what} taken back; nothing was deleted"])
         return 0
-    catalogue.query(args.where)  # a bad condition is refused before anything is shown
     with progress() as shown:
-        shown.stage("checking episodes", 1)
-        done = curate(catalogue, chosen, args.where, bodies=_bodies(), progress=shown.at)
+
+        def at(done: int, total: int) -> None:
+            if done == 1:
+                shown.stage("checking episodes", total)
+            shown.at(done, total)
+
+        done = curate(catalogue, chosen, args.where, bodies=_bodies(), progress=at)
     document = {
         "episodes": done.episodes,
         "unread": [{"digest": d, "reason": r} for d, r in done.unread],

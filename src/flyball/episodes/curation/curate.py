@@ -18,6 +18,7 @@ from flyball.episodes.curation.check import Check, Finding, Pictures, Seen
 from flyball.episodes.curation.glance import Glance, glance
 from flyball.episodes.curation.trajectories import Coverage, coverage
 from flyball.episodes.episode import Episode
+from flyball.episodes.query import select
 from flyball.robots import Embodiment
 
 PRODUCER = "flyball.episodes.curation@1"
@@ -90,14 +91,14 @@ def curate(
     Args:
       catalogue: where the episodes are and the rows go.
       checks: which rules.
-      where: which episodes, see ``Catalogue.query``. Those are also what episodes are compared with.
+      where: which episodes, see ``flyball.episodes.query.select``. Those are also what episodes are compared with.
       bodies: name -> embodiment, where the specification is known.
       progress: called with (episodes done, episodes in all).
 
     Raises:
       InputError: not a condition.
     """
-    rows = catalogue.query(where)
+    rows = select(catalogue, where)
     looks = {c.name: _Looks() for c in checks}
     unread = []
     for i, row in enumerate(rows):
@@ -127,13 +128,13 @@ def take_back(catalogue: Catalogue, names: Iterable[str] = (), where: str = "", 
     Args:
       catalogue: where the rows are.
       names: of checks, also of ones that are no longer installed; none for all.
-      where: of which episodes, see ``Catalogue.query``.
+      where: of which episodes, see ``flyball.episodes.query.select``.
       reason: kept in the rows.
 
     Returns:
       Rows written.
     """
-    names, mine = set(names), {r.digest for r in catalogue.query(where)}
+    names, mine = set(names), {r.digest for r in select(catalogue, where)}
     held = [v for v in catalogue.verdicts() if v.digest in mine and (not names or v.check in names)]
     with catalogue.store.transaction():
         return sum(catalogue.add_verdict(v.digest, v.check, "", reason, v.version, v.inputs) for v in held)

@@ -21,6 +21,8 @@ Array = NDArray[np.float64]
 
 COMMAND_WORDS = {"command", "commands", "cmd", "cmds", "action", "actions", "target", "desired", "setpoint", "goal"}
 RATES = {"velocity", "vel", "speed", "twist", "acceleration", "accel", "effort_rate"}
+SUPPLIES = {"temperature", "voltage", "current", "battery", "power"}
+"""Words of signals that change without anything moving."""
 MOST_TIMES = 100_000
 """Points of a time axis: clocks that are off may make an episode years long."""
 
@@ -135,9 +137,17 @@ def moving(x: Array, window: int, share: float = 0.02) -> NDArray[np.bool_]:
     return np.asarray(views.max(-1) - views.min(-1) > limit)
 
 
+def places(episode: Episode) -> dict[str, Timed]:
+    """The measured signals that say where something is, how fast, or how hard it is pressed."""
+    return {n: s for n, s in states(episode).items() if not words(n) & SUPPLIES}
+
+
 def activity(episode: Episode, window_s: float) -> tuple[NDArray[np.int64], NDArray[np.bool_]] | None:
-    """Times [ns], (n,), and whether any state moves around each, (n,); None without states."""
-    found = states(episode)
+    """Times [ns], (n,), and whether any state moves around each, (n,); None without states.
+
+    Temperatures and voltages wander without anything moving, and do not count.
+    """
+    found = places(episode)
     if not found:
         return None
     begin = min(int(s.t_ns[0]) for s in found.values())

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flyball.base import Timed
-from flyball.episodes.curation.motion import Array, is_rate, noise, numbers, period_ns, states, whole_grid
+from flyball.episodes.curation.motion import Array, is_rate, noise, numbers, period_ns, places, whole_grid
 from flyball.episodes.episode import Episode
 
 HZ = 25.0
@@ -51,7 +51,7 @@ class Track:
 
 def track(episode: Episode) -> Track | None:
     """The states of an episode; None when fewer than 8 samples of any could be compared."""
-    found = {n: s for n, s in sorted(states(episode).items()) if not is_rate(n, s)}
+    found = {n: s for n, s in sorted(places(episode).items()) if not is_rate(n, s)}
     if not found:
         return None
     grid = whole_grid(found.values(), HZ)
@@ -70,7 +70,7 @@ def track(episode: Episode) -> Track | None:
         levels.append(noise(x) / np.sqrt(block))
         columns.append(np.stack([np.interp(grid, stamps, smooth[:, j]) for j in range(x.shape[1])], axis=1))
         elements += [(name, j) for j in range(x.shape[1])]
-    for a, b, n in _places(found):  # what matters to a task is where things are relative to one another
+    for a, b, n in _metric_pairs(found):  # what matters to a task is where things are relative to one another
         i, j = elements.index((a, 0)), elements.index((b, 0))
         whole = np.concatenate(columns, axis=1)
         columns.append(whole[:, i : i + n] - whole[:, j : j + n])
@@ -81,7 +81,7 @@ def track(episode: Episode) -> Track | None:
     return Track(tuple(elements), grid.astype(np.int64), states32, np.concatenate(levels), _sketch(found))
 
 
-def _places(signals: dict[str, Timed]) -> list[tuple[str, str, int]]:
+def _metric_pairs(signals: dict[str, Timed]) -> list[tuple[str, str, int]]:
     """Pairs of signals that are places in one frame, and how many coordinates [m] both have."""
     metres = {n: _leading_metres(s) for n, s in signals.items()}
     names = [n for n, k in metres.items() if k >= 2]
