@@ -6,8 +6,8 @@ for and none that might be wrong; a report; on request a sound new file. What ma
 - A chunk whose CRC is right. Its place is found by following lengths, and where they break by looking for the next
   bytes that read as a chunk and have the right CRC.
 - A schema or channel within such a chunk, or in the summary if its CRC is right. Ids mean something within one
-  recording only, so a chunk behind a place where lengths broke takes them from chunks that follow it, or from the
-  summary if its chunk index names the chunk: a splice of two recordings gives no message a wrong topic.
+  recording only, and what lies behind any damage may be of another. A chunk there takes them from the summary if its
+  chunk index names the chunk, else from chunks behind the same damage: no message gets a wrong topic.
 - An attachment whose CRC is right.
 - Everything in the data section if its CRC is right (the damage is in the summary then).
 - Metadata records have no checksum. They are kept where lengths lead to them, and counted as unverified.
@@ -97,7 +97,8 @@ class SalvageReport:
       discarded: how many at least are lost, by kind; what nothing counts is not in here.
       unverified: how many of the recovered no checksum covers.
       mixed: it holds chunks of another recording than the one that its summary describes.
-      withheld: messages that are there, but that no checksum vouches for; ``unverified=True`` gives them.
+      withheld: messages that are there, but no checksum vouches for them or for what their channel is;
+        ``unverified=True`` gives what can be given.
       reasons: (offset, what was found there), the first hundred.
     """
 
@@ -127,7 +128,7 @@ class SalvageReport:
         if self.mixed:
             text += "; they come from two recordings"
         if self.withheld:
-            text += f"; {self.withheld} messages that no checksum covers were left out"
+            text += f"; {self.withheld} messages were left out because no checksum covers them or their channel"
         return text
 
     def _note(self, offset: int, text: str) -> None:
@@ -245,7 +246,8 @@ class _Layout:
 
     Attributes:
       summary: None when its CRC is wrong or missing.
-      connected: the segment that leads up to the summary, -1 for none.
+      connected: the offset from which on everything up to the summary is sound, where the summary alone may say what
+        ids mean; past the end for none.
       sound_to: where the data section ends if it is whole and its CRC right, else 0.
       unbroken: whether the file is one segment from its first byte to its closing mark.
     """
@@ -255,23 +257,25 @@ class _Layout:
         self._window = (0, b"")
         self.summary = self._find_summary()
         self.sound_to = 0
-        self.connected = -1
+        self.connected = source.size
         self.limit = self.summary.start if self.summary else source.size
-        crc, last = 0, _Found(GAP, 0, 0, 0)
+        crc, last, damage_ends = 0, _Found(GAP, 0, 0, 0), 0
         self.unbroken = self.read(0, 8) == MAGIC
         for last in self.walk(unverified=False):
             self.unbroken &= last.op != GAP
+            if last.op == GAP or (last.op == CHUNK and not self._sound(last)):
+                damage_ends = last.end
             if last.op == DATA_END and self.unbroken and crc == 0:
                 crc = int.from_bytes(self.peek(last.begin + 9, 4), "little")
                 self.sound_to = last.begin if crc != 0 and self._crc(0, last.begin) == crc else 0
         if self.summary and last.op != GAP and last.end == self.limit:
-            self.connected = last.segment
+            self.connected = damage_ends
 
     def walk(self, *, unverified: bool) -> Iterator[_Found]:
         """The records in order. Behind a gap the next is a chunk or attachment with the right CRC, or, where that is
         asked for, a message that two more records follow. A gap begins behind the last record that is certain.
         """
-        self._budget = 4 * self.source.size + (1 << 30)  # bytes that the search may check, so that it ends
+        self._budget = 64 * self.source.size + (1 << 30)  # bytes that searches may check, so that they end
         at, segment, op, floor = 8, 8, 0, 0
         certain: _Found | None = None  # the last record whose CRC can tell whether it is what it seems
         while at < self.limit:
@@ -398,6 +402,14 @@ class _Layout:
         data = self.read(begin, end - begin)
         return unpack(chunk_head(data, 0, len(data)), data, self.bound)
 
+    def _sound(self, chunk: _Found) -> bool:
+        """Whether a chunk's CRC is right, or left out."""
+        try:
+            self.records_of(chunk.begin, chunk.end)
+        except Misfit:
+            return False
+        return True
+
     def _verified(self, found: _Found, unverified: bool = False) -> int:
         """Where a chunk or attachment ends if it has a CRC, which is right; else 0. Or none, where that is enough."""
         self._budget -= found.end - found.begin
@@ -521,7 +533,7 @@ class _Pass:
         self._known = Definitions()
         self._loose = 0  # attachments without a CRC
         self._run: list[int] = []  # begins of adjacent messages outside chunks, and the end of the last
-        self._metadata: list[tuple[int, tuple[str, dict[str, str]]]] = []  # with the segment it lies in
+        self._metadata: list[tuple[_Found, tuple[str, dict[str, str]]]] = []
         self._segment = 8
         self._statistics: Statistics | None = None
         self._seen: Counter[tuple[int, ...]] = Counter()  # signature and CRC of chunks
@@ -565,8 +577,11 @@ class _Pass:
         summary = layout.summary
         said = summary.statistics if summary else self._statistics if layout.unbroken else None
         # Nothing in a metadata record says which recording it belongs to, but where it lies does.
-        near = {layout.connected, *([] if report.mixed else [8])}
-        self.metadata[:] = [values for segment, values in self._metadata if segment in near or self.trust]
+        self.metadata[:] = [
+            values
+            for found, values in self._metadata
+            if self.trust or found.begin >= layout.connected or (found.segment == 8 and not report.mixed)
+        ]
         found = self._indexed if summary and summary.chunks else report.recovered
         found = found | Counter(attachments=len(self.attachments), metadata=len(self.metadata))
         lost = Counter({k: getattr(said, k) - found[k] for k in KINDS if k != "channels"} if said else {})
@@ -589,7 +604,7 @@ class _Pass:
             self.profile, self.library = fields.text(), fields.text()
         elif found.op == METADATA:
             fields = layout.fields(found.begin, found.end)
-            self._metadata.append((found.segment, (fields.text(), fields.texts())))
+            self._metadata.append((found, (fields.text(), fields.texts())))
         elif found.op == STATISTICS:
             self._statistics = read_statistics(layout.fields(found.begin, found.end))
         elif found.op == ATTACHMENT:
@@ -642,7 +657,7 @@ class _Pass:
         data = self.layout.read(base, int(stop[-1]) - base)
         block = message_block(data, at[believed] - base, stop[believed] - base)
         self.report.withheld += int((~believed).sum())
-        yield from self._given(block, False, checked)
+        yield from self._given(block, base, False, checked)
 
     def _chunk(self, found: _Found) -> Iterator[Block]:
         layout = self.layout
@@ -651,6 +666,7 @@ class _Pass:
             records = layout.records_of(begin, end)
         except Misfit as err:
             self._lose("chunks", found, str(err))
+            self._known = self._known if self.trust else Definitions()
             return
         known, indexed = bool(layout.summary and layout.summary.lists_chunks), layout.indexed(begin, end)
         head = layout.chunk_head(begin, end)
@@ -660,7 +676,8 @@ class _Pass:
         if self._seen[mark] > max(1, layout.summary.chunks[mark[:-1]] if layout.summary else 1):
             self._lose("chunks", found, "a chunk that was there before")
             return
-        elsewhere = found.segment != 8 or found.segment == layout.connected
+        # Before the recording that the summary describes there may be one whose own summary is lost.
+        elsewhere = found.segment != 8 or begin >= layout.connected or self._indexed["chunks"] > 0
         if known and not indexed and elsewhere and not self.trust:
             self._lose("chunks", found, "a chunk of another recording")
             return
@@ -676,7 +693,7 @@ class _Pass:
                     self._define(local)
 
             for block in chunk_blocks(*records, take):
-                yield from self._given(block, indexed, checked)
+                yield from self._given(block, begin, indexed, checked)
         except Misfit as err:
             self._lose("chunks", found, str(err))
             return
@@ -693,24 +710,26 @@ class _Pass:
             for op, fields in local:
                 self._known.define(op, replace(fields), lenient=True)
 
-    def _given(self, block: Block, indexed: bool, checked: bool) -> Iterator[Block]:
+    def _given(self, block: Block, begin: int, indexed: bool, checked: bool) -> Iterator[Block]:
         """The messages of a block whose channels are known, under the ids that they have in ``channels``."""
         ids, where = np.unique(block.channel, return_inverse=True)
-        out = np.array([self._id(self._channel(int(i), indexed)) for i in ids], np.int64)[where]
+        out = np.array([self._id(self._channel(int(i), begin, indexed)) for i in ids], np.int64)[where]
         keep = out >= 0
         n = int(keep.sum())
-        if n < len(block):
+        if self.trust:
             self.report.discarded["messages"] += len(block) - n
+        else:
+            self.report.withheld += len(block) - n
         if n:
             self.report.recovered["messages"] += n
             self._indexed["messages"] += n if indexed else 0
             self.report.unverified["messages"] += 0 if checked else n
             yield replace(block.where(keep), channel=out[keep].astype(np.uint16))
 
-    def _channel(self, i: int, indexed: bool) -> Channel | None:
+    def _channel(self, i: int, begin: int, indexed: bool) -> Channel | None:
         """The channel that an id means in a chunk, None when that is not certain."""
         summary, known = self.layout.summary, self._known.channels.get(i)
-        if summary is None or not (indexed or (not summary.chunks and self.layout.connected == self._segment)):
+        if summary is None or not (indexed or (not summary.chunks and begin >= self.layout.connected)):
             return known
         said = summary.known.channels.get(i)
         if said is None or known is None:
