@@ -127,7 +127,7 @@ def test_what_the_blind_policy_is_told_lets_it_say_what_the_script_does() -> Non
 def test_controls_spend_no_more_than_a_loop_that_always_learns(stages: Stages) -> None:
     may = controls.allowance(TINY, 2, 3, stages.length)
     assert may["gradient"] == 20 + 3 * 20
-    assert may["attempts"] == 8 + 3 * (2 * (32 + 24 + 18) + 8 + 32)
+    assert may["attempts"] == 8 + 3 * (2 * (2 * (32 + 24 + 18) + 32) + 8)
     for name in controls.controls(LIFT):
         before = dict(stages.steps)
         prepared = controls.prepare(stages, name, 2, 3)

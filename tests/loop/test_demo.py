@@ -70,8 +70,9 @@ def test_a_release_is_signed_proven_and_on_every_robot(undisturbed):
     released = [t for t in turns if t["released"]]
     assert released, "the seed of this test is one whose policies improve"
     w = Workspace(undisturbed.workspace)
-    of_turn = f"turn-{released[-1]['turn']:03d}"
-    last = max(r for r in Repository(undisturbed.workspace).releases() if r.startswith(of_turn))  # "-b": a second try
+    last = turns[-1]["deployed"]
+    assert last in Repository(undisturbed.workspace).releases()
+    assert last.startswith(f"turn-{released[-1]['turn']:03d}")
     for robot in ROBOTS:
         status = json.loads((w.path / "fleet" / "status" / f"{robot}.json").read_text())
         assert status["installed"] == last and not status["refused"]
@@ -82,14 +83,16 @@ def test_a_release_is_signed_proven_and_on_every_robot(undisturbed):
     proof = EvaluationReport.from_json(json.loads(w.store.get(report.digest)))
     assert proof.policy == policy.digest and proof.comparison["verdict"] in ("better", "not_worse")
     events = [e["event"] for e in undisturbed.document["rollout"] if e["turn"] == released[-1]["turn"]]
-    assert events[0].startswith("canary") and events[-1].startswith("done")
+    assert events[0].startswith("canary") and any(e.startswith("done") for e in events)
 
 
 def test_garbled_logs_are_quarantined_and_the_loop_goes_on(undisturbed):
     kept = sorted((undisturbed.workspace / "quarantine").glob("*.reason.txt"))
-    assert len(kept) == 6, "three in each turn"
+    turns = undisturbed.document["turns"]
+    times = len(turns) + sum(t["released"] for t in turns)
+    assert len(kept) == 3 * times, "three whenever the fleet attempts the task: in each turn, and after each release"
     assert all(len(k.read_text().strip().splitlines()) == 1 for k in kept)
-    assert sum("quarantined" in line for line in undisturbed.notes) == 6
+    assert sum("quarantined" in line for line in undisturbed.notes) == 3 * times
     assert not list((undisturbed.workspace / "inbox").iterdir())
 
 

@@ -20,13 +20,13 @@ COLLAPSE = (0.7, 0.6)
 """A robot that succeeded at least this often and now at most that often lives in a changed world; old logs retire."""
 
 
-def attempts(stages: Stages, standing: Standing) -> list[Episode]:
-    """Every robot attempts the task with the deployed release; the logs come home and are judged."""
-    with stages.stage("robots", stages.budget.attempts * len(stages.operator.robots)):
-        stages.operator.order(
-            stages.name, dict.fromkeys(stages.operator.robots, standing.release), stages.number, stages.budget.attempts
-        )
-        stages.operator.wait(stages.name, stages.operator.robots)
+def attempts(stages: Stages, standing: Standing, robots: Sequence[str], count: int) -> list[Episode]:
+    """Robots attempt the task with the deployed release, ``count`` times each; the logs come home and are judged."""
+    with stages.stage("robots", count * len(robots)):
+        hour = 12 if stages.again else 0  # after the canary's attempts
+        release = dict.fromkeys(robots, standing.release)
+        stages.operator.order(stages.name, release, stages.number, count, hour=hour)
+        stages.operator.wait(stages.name, list(robots))
     with stages.stage("ingest"):
         stages.operator.ingest()
         return stages.operator.episodes(stages.name)
@@ -77,6 +77,12 @@ def triage(stages: Stages, episodes: Sequence[Episode], standing: Standing) -> t
     if changed:
         stages.display.note(f"the world of {', '.join(changed)} seems to have changed: their old logs retire")
     return sick, changed
+
+
+def unhealed(episodes: Sequence[Episode], robots: Sequence[str]) -> list[str]:
+    """Robots that fail as often as they succeed, or more often."""
+    won = {r: [e.outcome == "success" for e in episodes if e.robot == r] for r in robots}
+    return [r for r, mine in won.items() if mine and sum(mine) <= len(mine) / 2]
 
 
 def unsettled(stages: Stages, episodes: Sequence[Episode]) -> dict[str, tuple[float, ...]]:

@@ -114,7 +114,8 @@ def allowance(budget: Budget, robots: int, turns: int, length: int) -> dict[str,
     """
     replays = sum(c * a for c, a in zip(budget.replay.candidates, budget.replay.attempts, strict=True))
     per_robot = replays + 3 * GAP_DRAWS + 2 * (1 + GAP_DRAWS)
-    attempts = budget.demonstrations + turns * (robots * per_robot + budget.demonstrations + 2 * budget.rule.n_max)
+    look = robots * per_robot + 2 * budget.rule.n_max  # a turn may look twice, and trains once
+    attempts = budget.demonstrations + turns * (2 * look + budget.demonstrations)
     gradient = budget.first.steps + turns * budget.later.steps
     return {"attempts": attempts, "simulated": attempts * length, "gradient": gradient}
 

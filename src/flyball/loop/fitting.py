@@ -53,12 +53,13 @@ def calibrate(
     """Fit robots to their logs; robot -> digest of its calibration, and the mean held-out gap before and after."""
     with stages.stage("calibrate", len(robots)):
         catalogue = Catalogue(stages.store)
+        orders = ", ".join(f"'{name}'" for name in stages.looks)
         jobs, known = [], []
         for robot in robots:
             # a turn that is resumed must read what it read before: not the canary's logs, which came after
             where = (
                 f"robot = '{robot}' AND task = '{stages.task.name}' AND labels.turn >= {standing.since[robot]}"
-                f" AND (labels.turn < {stages.number} OR labels.order = '{stages.name}')"
+                f" AND (labels.turn < {stages.number} OR labels.order IN ({orders}))"
             )
             rows = catalogue.query(where, order="start_ns")
             logged = attempts_of(stages.task, [catalogue.load(r.digest) for r in rows][-64:])
@@ -68,7 +69,7 @@ def calibrate(
             known.append(robot)
             before = standing.fits.get(robot, "") if robot not in changed else ""
             start = work.fitted_from(json_of(stages.store, stages.store.artifact(before))) if before else None
-            seed = stages.seed("calibrate", stages.number, robot)
+            seed = stages.seed("calibrate", stages.number, robot, *stages.looks[1:])
             inputs = [stages.task.name, [r.log_digest for r in rows], stages.budget.replay, seed, before]
             args = (stages.task.name, logged, stages.budget.replay, seed, start)
             jobs.append(lambda i=inputs, a=args: stages.cached("calibrate", 3, i, work.fit, *a, kind="calibration"))

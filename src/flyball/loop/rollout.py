@@ -41,7 +41,7 @@ def release(
       row: of the turn; verdict and rollout are written into it.
     """
     rested: list[str] = []
-    row["rollout"] = []
+    row.setdefault("rollout", [])
     for suffix in ("", "-b"):
         name = stages.name + suffix
         with stages.stage("release"):

@@ -77,6 +77,7 @@ class Stages:
       steps: simulated control periods and gradient steps so far.
       length: control periods of an attempt.
       number: of the turn.
+      again: whether this is the turn's second look at robots that still fail.
     """
 
     def __init__(self, config: DemoConfig, operator: Operator, executor: Executor, display: Display) -> None:
@@ -86,12 +87,18 @@ class Stages:
         self.seconds: dict[str, float] = {}
         self.steps = {"simulated": 0, "gradient": 0}
         self.length = round(self.task.horizon_s * self.task.control_hz)
-        self.number = 0
+        self.number, self.again = 0, False
 
     @property
     def name(self) -> str:
-        """Of the turn: its orders, its release, its stratum of seeds."""
-        return f"turn-{self.number:03d}"
+        """Of the turn's present look: its orders, its release, its stratum of seeds."""
+        return self.looks[-1]
+
+    @property
+    def looks(self) -> tuple[str, ...]:
+        """Names of the turn's looks so far."""
+        first = f"turn-{self.number:03d}"
+        return (first, f"{first}-again") if self.again else (first,)
 
     def seed(self, *what: Any) -> int:
         """A seed for one purpose, from the run's seed."""

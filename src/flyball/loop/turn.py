@@ -46,6 +46,7 @@ class Turn(Stages):
         standing = replace(standing, since=since, success=row.pop("success_by_robot"))
         if sick:
             standing = self.learn(episodes, sick, changed, standing, row)
+        row["deployed"] = standing.release
         row["seconds"] = {k: round(v, 2) for k, v in self.seconds.items()}
         row["seconds"]["overhead"] = round(time.monotonic() - began - sum(self.seconds.values()), 2)
         row["steps"] = dict(self.steps)
@@ -53,7 +54,7 @@ class Turn(Stages):
 
     def attempt(self, standing: Standing) -> list[Episode]:
         """Attempts with what is deployed."""
-        return attempts.attempts(self, standing)
+        return attempts.attempts(self, standing, self.operator.robots, self.budget.attempts)
 
     def learn(
         self,
@@ -63,7 +64,40 @@ class Turn(Stages):
         standing: Standing,
         row: dict[str, Any],
     ) -> Standing:
-        """From failures to a release, or to the reason why there is none; writes into the turn's row."""
+        """From failures to a release, or to the reason why there is none; writes into the turn's row.
+
+        Robots that failed then try what they were given. One attempt that let the box slip shows a least grip and no
+        greatest; so a first guess may be wrong, and who still fails is learned from once more, within the turn.
+        """
+        standing = self.revise(episodes, sick, changed, standing, row)
+        if not row["released"]:
+            return standing
+        self.again = True
+        tried = attempts.attempts(self, standing, sick, self.budget.canary)
+        still = attempts.unhealed(tried, sick)
+        if still:
+            self.display.note(f"turn {self.number}: {', '.join(still)} still fail and are looked at again")
+            second: dict[str, Any] = {"released": False, "changed": [], "rollout": row["rollout"]}
+            standing = self.revise(tried, still, [], standing, second)
+            row["again"] = {"robots": still, **{k: second[k] for k in ("released", "verdict", "held_out")}}
+            row["changed"] = sorted({*row["changed"], *second["changed"]})
+            counted = second.get("reproduced", {})
+            row["reproduced"] = {k: n + counted.get(k, 0) for k, n in row["reproduced"].items()}
+        self.again = False
+        return standing
+
+    def revise(
+        self,
+        episodes: Sequence[Episode],
+        sick: Sequence[str],
+        changed: Sequence[str],
+        standing: Standing,
+        row: dict[str, Any],
+    ) -> Standing:
+        """Calibrate, reproduce, train, prove, release: one look at robots that fail; writes into ``row``.
+
+        A second look trains nothing: what was believed of the robots was wrong, not what the policy can do.
+        """
         fits, row["held_out"] = fitting.calibrate(self, sick, changed, standing)
         standing = replace(standing, fits={**standing.fits, **fits})
         if not standing.fits:
@@ -79,7 +113,9 @@ class Turn(Stages):
         row["reproduced"] = fitting.counted(shares)
         told = {**standing.told, **{r: fitting.tell(self, standing, r) for r in fits}}
         told |= attempts.unsettled(self, episodes)
-        policy, state, row["kept_demonstrations"] = improvement.improve(self, standing)
+        policy, state = standing.policy, standing.state
+        if not self.again:
+            policy, state, row["kept_demonstrations"] = improvement.improve(self, standing)
         report, proven, decision = proof.prove(self, standing, policy, told)
         row["comparison"] = report.comparison
         row["gate"] = decision
