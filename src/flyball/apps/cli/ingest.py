@@ -201,11 +201,11 @@ def _cores() -> int:
 
 
 def _judge(episode: Episode) -> tuple[Outcome, str, dict[str, Any]]:
-    """The verdict of the episode's task on its logged signals; unknown when no such task is installed."""
+    """The verdict of the episode's task on its logged signals; what the log says when no such task is installed."""
     from flyball.tasks.task import tasks
 
     if episode.task not in tasks.names():
-        return "unknown", "", {}
+        return episode.outcome, episode.group, {}
     signals = {name: s.values for name, s in episode.signals.items()}
     verdict = tasks.load(episode.task).judge(signals, [e.name for e in episode.events])
     return verdict.outcome, verdict.group, {"progress": verdict.progress}
