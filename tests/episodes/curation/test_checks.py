@@ -1,5 +1,6 @@
 """Checks find what was planted, say nothing about clean recordings, and bear whatever a log may hold."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from flyball.episodes.curation import Seen, checks
 from flyball.episodes.curation.defects import DEFECTS, arm
+from flyball.episodes.curation.motion import activity
 from flyball.episodes.curation.testing import check_check, found
 
 CLEAN = {packed: [arm(100 + i, task=7, packed=packed) for i in range(10)] for packed in (False, True)}
@@ -48,6 +50,10 @@ def test_planted_defect_is_found(defect):
     assert planted >= 1
 
 
+def plant(kind, x, severity, seed=0):
+    return next(d for d in DEFECTS if d.kind == kind).plant(x, severity, np.random.default_rng(seed))
+
+
 def _obvious(defect):
     # A large unit error, offset or gap; for pictures of another moment the lag must still fit in the search.
     return {"pictures of another moment": 0.5, "copy": 2}.get(defect.kind, defect.severities[-1])
@@ -84,6 +90,32 @@ def test_a_finding_says_when_it_begins():
     (finding,) = found(checks.load("frozen"), [bad])[0]
     held = np.flatnonzero((np.diff(bad.images["camera.side"].astype(int), axis=0) == 0).all(axis=(1, 2, 3)))
     assert finding.t_ns in bad.episode.frames["camera.side"].t_ns[held[0] : held[0] + 3]
+
+
+def test_a_still_picture_of_a_still_scene_is_not_frozen():
+    x = CLEAN[False][0]
+    still = plant("idle", x, 4.0)
+    images = still.images["camera.side"].copy()
+    repeats = np.flatnonzero(~_busy(still))[10:-10]
+    assert len(repeats) > 20
+    images[repeats] = images[repeats[0]]
+    assert not found(checks.load("frozen"), [replace(still, images={"camera.side": images})])[0]
+    moving = np.flatnonzero(_busy(still))[:20]
+    images[moving] = images[moving[0]]
+    assert found(checks.load("frozen"), [replace(still, images={"camera.side": images})])[0]
+
+
+def _busy(x):
+    t, busy = activity(x.episode, 0.5)
+    stamps = x.episode.frames["camera.side"].t_ns
+    return busy[np.clip(np.searchsorted(t, stamps), 0, len(t) - 1)]
+
+
+@pytest.mark.parametrize("how", [0, 1])
+def test_an_exact_copy_is_certain_without_any_usual_distance(how):
+    three = list(CLEAN[False][:3])
+    first, second, third, copy = found(checks.load("copies"), [*three, plant("copy", three[1], how)])
+    assert not (first or second or third) and "bit by bit, those of episode 1" in copy[0].what
 
 
 def test_an_offset_that_everybody_has_is_usual_and_one_alone_is_judged_by_itself():

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from flyball.base import FlyballError
+from flyball.base import FlyballError, digest_of
+from flyball.base.steps import step
 from flyball.episodes.catalogue import Catalogue, EpisodeRow, Verdict
 from flyball.episodes.curation.check import Check, Finding, Pictures, Seen
 from flyball.episodes.curation.glance import Glance, glance
@@ -22,6 +23,7 @@ from flyball.episodes.query import select
 from flyball.robots import Embodiment
 
 PRODUCER = "flyball.episodes.curation@1"
+GLANCE = "flyball.episodes.curation.glance"
 PASS = "pass"
 MOST_FINDINGS = 4
 """Findings named in a reason; the rest are counted."""
@@ -64,15 +66,21 @@ class Curation:
 
 
 def pictures_of(episode: Episode, catalogue: Catalogue) -> Pictures:
-    """The pictures of an episode in the store, each camera decoded once, when first asked for."""
+    """The pictures of an episode in the store; each stream is decoded once, and what was seen is kept there."""
     from flyball.episodes.frames import decoded
 
     seen: dict[str, Glance] = {}
 
     def look(name: str) -> Glance:
         if name not in seen:
-            f = episode.frames[name]
-            seen[name] = glance(p for _, p in decoded(f, catalogue.store.path(f.blob), range(len(f.t_ns))))
+            f, store = episode.frames[name], catalogue.store
+
+            def make() -> bytes:
+                return glance(p for _, p in decoded(f, store.path(f.blob), range(len(f.t_ns)))).to_bytes()
+
+            index = digest_of({"start": f.start, "stop": f.stop})
+            kept = step(store, GLANCE, 1, {"frames": f.blob, "encoding": f.encoding, "index": index}, make)
+            seen[name] = Glance.from_bytes(store.get(kept.digest))
         return seen[name]
 
     return look

@@ -21,13 +21,25 @@ class Glance:
     """What is kept of a stream of pictures.
 
     Attributes:
-      blocks: mean brightness of each of at most 24 x 32 blocks, 0 to 255, (n, h, w).
+      blocks: mean brightness of each of at most 24 x 32 blocks, 0 to 255, (n, h, w), float16.
       change: mean absolute difference of the pixels from the picture before, 0 to 255, (n,); the first is nan, and so
         is one after a picture of another size.
     """
 
-    blocks: NDArray[np.float32]
+    blocks: NDArray[np.float16]
     change: NDArray[np.float32]
+
+    def to_bytes(self) -> bytes:
+        """The three sizes (int64), blocks, changes, little endian; ``from_bytes`` is the inverse."""
+        sizes = np.array(self.blocks.shape, "<i8")
+        return sizes.tobytes() + self.blocks.astype("<f2").tobytes() + self.change.astype("<f4").tobytes()
+
+    @classmethod
+    def from_bytes(cls, blob: bytes) -> Glance:
+        """Inverse of ``to_bytes``."""
+        n, h, w = np.frombuffer(blob, "<i8", 3).tolist()
+        blocks = np.frombuffer(blob, "<f2", n * h * w, 24).reshape(n, h, w)
+        return cls(blocks, np.frombuffer(blob, "<f4", n, 24 + blocks.nbytes))
 
 
 def glance(pictures: Iterable[NDArray[Any]]) -> Glance:
@@ -48,7 +60,7 @@ def glance(pictures: Iterable[NDArray[Any]]) -> Glance:
     if len(shapes) > 1:  # pictures of several sizes: only their brightness can be compared
         blocks = [np.full((1, 1), b.mean(), np.float32) for b in blocks]
     stacked = np.stack(blocks) if blocks else np.zeros((0, 1, 1), np.float32)
-    return Glance(stacked.astype(np.float32), np.array(change, np.float32))
+    return Glance(stacked.astype(np.float16), np.array(change, np.float32))
 
 
 def _blocks(grey: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -35,7 +35,7 @@ def black(episode: Episode, pictures: Pictures, *, fewest: float, level: float, 
         seen = pictures(name)
         if len(seen.blocks) < fewest or seen.blocks[0].size < 2:
             continue
-        flat = seen.blocks.reshape(len(seen.blocks), -1)
+        flat = seen.blocks.reshape(len(seen.blocks), -1).astype(float)
         dark, blank = flat.max(axis=1) < 4 * level, flat.std(axis=1) < contrast
         dark &= flat.mean(axis=1) < level
         bad = dark | blank
@@ -155,7 +155,7 @@ def sync(episode: Episode, pictures: Pictures) -> dict[str, _Likeness] | None:
         parts = [slice(0, len(t))]
         if len(t) >= 12 * len(lags):
             parts += [slice(0, len(t) // 2), slice(len(t) // 2, len(t))]
-        step = np.abs(np.diff(pictures(name).blocks, axis=0)).mean(axis=(1, 2)).astype(float)
+        step = np.abs(np.diff(pictures(name).blocks.astype(np.float32), axis=0)).mean(axis=(1, 2)).astype(float)
         shown = np.sqrt(np.nan_to_num(np.concatenate([step[:1], step])))
         by_signal = {}
         for signal, fast in _speeds(episode, t, period).items():

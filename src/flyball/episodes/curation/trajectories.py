@@ -162,8 +162,10 @@ class _Cloud:
     def usual(self, x: Array, me: int) -> Array:
         """Median of the nearest points of other episodes, (m, d)."""
         d, i = self.nearest(x, me)
-        near = np.where(np.isfinite(d)[..., None], self.points[i], np.nan)
-        return np.asarray(np.nanmedian(near, axis=1))
+        there = np.isfinite(d)
+        if there.all():
+            return np.asarray(np.median(self.points[i], axis=1))
+        return np.asarray(np.nanmedian(np.where(there[..., None], self.points[i], np.nan), axis=1))
 
 
 def _named(direction: Array, scale: Scale) -> str:
