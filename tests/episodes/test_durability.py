@@ -1,5 +1,6 @@
 """A sample of the durability campaigns; ``python benchmarks/durability.py`` runs them in full."""
 
+import errno
 import os
 import random
 import tempfile
@@ -8,6 +9,10 @@ from pathlib import Path
 import crashdisk
 import durability
 import pytest
+
+from flyball.base.workspace import Workspace
+from flyball.episodes.formats import mcap_records
+from flyball.episodes.ingest import ingest
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +104,17 @@ def test_a_careless_program_is_found_out(shim, place, fault):
     with durability.Campaigns(shim, place, work="careless:work", path=[place]) as c:
         c.states(80, random.Random(5), until_lost=True)
     assert any("Lost" in line for line in c.failures)
+
+
+def test_a_log_that_cannot_be_opened_this_moment_is_not_put_aside_as_bad(tmp_path, record, monkeypatch):
+    w = Workspace(tmp_path / "w")
+    record(w.inbox / "a.mcap")
+
+    def fail(*_, **__):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as m:
+        m.setattr(mcap_records, "open", fail, raising=False)
+        report = ingest(w)
+    assert report.quarantined == () and "Input/output error" in report.held[0][1]
+    assert len(ingest(w).added) == 1

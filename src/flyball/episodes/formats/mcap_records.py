@@ -8,6 +8,7 @@ Format: https://mcap.dev/spec (version 0).
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import struct
@@ -22,7 +23,7 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
-from flyball.base import Damaged, FlyballError, InputError, Missing, Unsupported
+from flyball.base import Damaged, FlyballError, InputError, Missing, NotPossible, Unsupported
 
 MAGIC = b"\x89MCAP0\r\n"
 HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX, CHUNK_INDEX = range(1, 9)
@@ -153,6 +154,7 @@ class Source:
 
     Raises:
       Missing, InputError: there is no such file, or it cannot be opened.
+      NotPossible: it cannot be opened now: the disk fails, too many files are open.
     """
 
     def __init__(self, source: bytes | os.PathLike[str] | str, name: str = "") -> None:
@@ -168,7 +170,9 @@ class Source:
         except FileNotFoundError as err:
             raise Missing("no such file", where=self.name) from err
         except OSError as err:
-            raise InputError(f"cannot be read ({err.strerror})", where=self.name) from err
+            # Not the log's fault: it must not be put aside as a bad one.
+            passing = err.errno in (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+            raise (NotPossible if passing else InputError)(f"cannot be read ({err.strerror})", where=self.name) from err
 
     def read(self, at: int, n: int) -> bytes:
         """At most n bytes from an offset; fewer only at the end.
