@@ -139,7 +139,17 @@ def lerobot(name, content):
     return make
 
 
-OUT, BAD = object(), object()
+class Placeholder:
+    """Stands for a path that only the test knows."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __str__(self):
+        return self.name
+
+
+OUT, BAD = Placeholder("OUT"), Placeholder("BAD")
 REFUSALS = [
     # arguments -> what the one line must name
     ((), "WHAT"),
