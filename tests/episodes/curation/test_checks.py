@@ -153,3 +153,16 @@ def test_seen_keeps_little_of_an_episode():
     t = track(long.episode)
     assert len(t.x) <= MOST_SAMPLES and t.x.dtype == np.float32 and len(t.sketch) <= 512
     assert isinstance(Seen("", ("", ""), "", t), Seen)
+
+
+def test_the_published_tables_have_every_kind_and_check():
+    from pathlib import Path
+
+    import flyball.episodes.curation as package
+
+    text = (Path(package.__file__).parent / "README.md").read_text()
+    for d in DEFECTS:
+        for severity in d.severities:
+            assert f"| {d.kind} | {d.check} | {f'{severity:g} {d.unit}'.strip()} |" in text, d.kind
+    for name in checks.names():
+        assert name in text
