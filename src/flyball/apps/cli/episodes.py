@@ -137,7 +137,11 @@ def _line(r: EpisodeRow) -> tuple[object, ...]:
 
 def _labels(labels: Mapping[str, Any], most: int = 5) -> str:
     """The first few labels that are short enough for a table."""
-    short = [(k, f"{v:.3g}" if isinstance(v, float) else str(v)) for k, v in labels.items() if not isinstance(v, list)]
+    short = [
+        (k, f"{v:.3g}" if isinstance(v, float) else str(v))
+        for k, v in labels.items()
+        if not isinstance(v, (list, dict))
+    ]
     return " ".join(f"{k}={v}" for k, v in short[:most]) + (" ..." if len(short) > most else "")
 
 
