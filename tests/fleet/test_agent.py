@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from flyball.episodes.formats.mcap_log import McapLog
+from flyball.episodes.formats import read_one
 from flyball.fleet.agent import Agent, main
 from flyball.fleet.orders import Order, read_incidents, read_status, write_order
 from flyball.robots.testing import FAKE_BODY, FakeRobot
@@ -43,7 +43,7 @@ def status(site, robot="robot-01"):
 
 
 def episode_of(path):
-    return McapLog().read(path.read_bytes(), path)
+    return read_one(path)
 
 
 def logs(site):
