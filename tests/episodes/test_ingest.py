@@ -1,5 +1,6 @@
 """Ingest: every log becomes an episode once; what is damaged is put aside and said."""
 
+import errno
 import random
 import shutil
 import threading
@@ -7,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from flyball.base import Missing, Unsupported
+from flyball.base import Damaged, Missing, Unsupported
 from flyball.base.workspace import Workspace
 from flyball.episodes.catalogue import Catalogue
 from flyball.episodes.formats.mcap_log import FORMAT
@@ -134,6 +135,27 @@ def test_files_still_being_written_are_left_alone(w, drop):
         (w.inbox / name).write_bytes(b"half")
     assert ingest(w) == type(ingest(w))()
     assert len(names(w.inbox)) == 3
+
+
+def test_what_the_disk_does_while_a_log_is_read_is_not_the_logs_fault(w, drop, monkeypatch):
+    drop(1)
+    drop(2)
+    read = type(FORMAT).read
+
+    def broken(self, path, intake):
+        if "attempt-1" in path.name:
+            try:
+                raise OSError(errno.EIO, "Input/output error")
+            except OSError as err:
+                raise Damaged("cannot be read (Input/output error)", where=str(path)) from err
+        return read(self, path, intake)
+
+    monkeypatch.setattr(type(FORMAT), "read", broken)
+    report = ingest(w)
+    assert len(report.added) == 1 and len(report.held) == 1 and not report.quarantined
+    assert names(w.inbox) == ["attempt-1.mcap"] and not names(w.quarantine)
+    monkeypatch.setattr(type(FORMAT), "read", read)
+    assert len(ingest(w).added) == 1 and not names(w.inbox)
 
 
 def test_a_reader_that_breaks_does_not_stop_the_others(w, drop, monkeypatch):

@@ -1,7 +1,7 @@
 """Plug-in tables: a name leads to an object, loaded when asked for.
 
 In-tree entries are ``name -> "module:attribute"``; packages outside add theirs through an entry-point group
-(``flyball.engines``, ``flyball.formats``, ``flyball.tasks``, ``flyball.rigs``, ...).
+(``flyball.engines``, ``flyball.formats``, ``flyball.payloads``, ``flyball.checks``, ``flyball.tasks``, ...).
 """
 
 from __future__ import annotations

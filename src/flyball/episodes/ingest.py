@@ -385,6 +385,8 @@ def _episodes(path: Path, intake: Intake, tables: Path | None = None, shown: Pat
     except InputError as err:
         if tables is not None and str(tables) in err.line():  # the map is to blame, not the log
             raise _Held(err.line().replace(str(tables), str(shown))) from err
+        if (disk := _passing(err)) is not None:
+            raise disk from err
         raise
     except NotPossible as err:  # a library; a full disk shows as OSError
         raise _Held(err.line()) from err
@@ -396,6 +398,15 @@ def _episodes(path: Path, intake: Intake, tables: Path | None = None, shown: Pat
         raise Damaged(f"the reader failed: {err}", where=str(path)) from err
     except Exception as err:  # formats are plug-ins: whatever one throws must not stop the files behind this one
         raise Damaged(f"the reader failed: {type(err).__name__}: {err}", where=str(path)) from err
+
+
+def _passing(err: BaseException | None) -> OSError | None:
+    """What the machine did while a log was read, if that is behind an error: it is not the log's fault."""
+    while err is not None:
+        if isinstance(err, OSError) and err.errno in (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            return err
+        err = err.__cause__ or err.__context__
+    return None
 
 
 def _sound(episode: Episode) -> Episode:

@@ -37,7 +37,11 @@ OURS = "flyball"
 
 
 class LogFormat(Protocol):
-    """How logs of one kind become episodes."""
+    """How logs of one kind become episodes.
+
+    A format may also have ``complete(path) -> bool``: whether a file has its end, for files that are watched while they
+    are written.
+    """
 
     suffixes: tuple[str, ...]
     """Lower-case endings of file names, with the dot; empty for a format whose logs are folders only."""

@@ -56,7 +56,9 @@ class McapLog:
                 "complaint": file.report.complaint.removeprefix(f"{path} ").partition("; ")[0],
                 "recovered": dict(file.report.recovered),
                 "discarded": dict(file.report.discarded),
+                "unverified": dict(file.report.unverified),
                 "withheld": file.report.withheld,
+                "mixed": file.report.mixed,
             }
         try:
             ours = _our_record(file, path)
