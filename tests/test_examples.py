@@ -20,7 +20,7 @@ def run(name, *arguments):
 
 
 def test_they_are_numbered_in_the_order_of_the_loop_and_short():
-    assert [p.name[:2] for p in EXAMPLES] == ["01", "02", "03", "04", "05", "06", "07"]
+    assert [p.name[:2] for p in EXAMPLES] == ["01", "02", "03", "04", "05", "06", "07", "08"]
     for path in EXAMPLES:
         lines = path.read_text().splitlines()
         assert len(lines) <= 60 and lines[2].strip().startswith(f"python examples/{path.name}"), path.name
@@ -69,3 +69,11 @@ def test_07_turn(tmp_path):
     out = run("07", "--workspace", tmp_path, "--robots", 1)
     assert re.search(r"turn 0: \d of 4 succeed; (promoted|rolled back|refused by the gate|nothing)", out)
     assert (tmp_path / "report.html").stat().st_size > 10_000
+
+
+def test_08_dataset(tmp_path):
+    out = run("08", "--workspace", tmp_path / "w")
+    chosen = int(re.search(r"(\d) episodes where", out)[1])
+    assert 1 <= chosen < 6, "some lifts fail"
+    assert f"LeRobotDataset v3.0: {90 * chosen} rows at 25 Hz" in out and "'action': (64, 8, 6)" in out
+    assert (tmp_path / "w" / "reports" / "lifts" / "meta" / "info.json").is_file()
