@@ -26,9 +26,10 @@ from foxglove.mcap import MCAPWriteOptions
 from flyball.base import SignalSpec
 from flyball.base.workspace import Workspace
 from flyball.episodes import ingest as module
-from flyball.episodes.ingest import Setting, ingest
+from flyball.episodes.ingest import ingest
 from flyball.episodes.readers import Readers
 from flyball.episodes.recorder import Recorder
+from flyball.episodes.taking import Setting
 from flyball.robots import Embodiment
 
 SPECS = tuple(SignalSpec(f"signal.{i}", (8,), rate_hz=1000) for i in range(6))

@@ -127,7 +127,7 @@ def test_processes_end_with_a_parent_that_is_killed(logs, tmp_path):
 import sys, time
 from flyball.base.workspace import Workspace
 from flyball.episodes.arrivals import arrivals
-from flyball.episodes.ingest import Setting, Maps
+from flyball.episodes.taking import Setting, Maps
 from flyball.episodes.readers import Readers
 if __name__ == "__main__":
     w = Workspace({str(tmp_path / "w")!r})

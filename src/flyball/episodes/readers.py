@@ -17,13 +17,11 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flyball.base.workspace import Workspace
-
-if TYPE_CHECKING:
-    from flyball.episodes.arrivals import Arrival
-    from flyball.episodes.ingest import Maps, Setting, Taken
+from flyball.episodes.arrivals import Arrival
+from flyball.episodes.taking import Maps, Setting, Taken, take
 
 AHEAD = 4
 """Logs per process that are handed out before the first of them is done."""
@@ -63,8 +61,6 @@ class Readers:
           stop: asked before each group; after a yes no further group is begun.
         """
         if self.workers == 0:
-            from flyball.episodes.ingest import take
-
             for group in groups:
                 if stop is not None and stop():
                     return
@@ -147,7 +143,6 @@ def _failed(future: Future[Any]) -> bool:
 
 
 def _take(group: list[Arrival], maps: Maps) -> list[Taken]:
-    from flyball.episodes.ingest import take
 
     assert _at_work is not None
     workspace, setting = _at_work

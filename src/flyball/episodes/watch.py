@@ -20,8 +20,9 @@ from flyball.base import InputError, NotPossible
 from flyball.base.workspace import Workspace
 from flyball.episodes.arrivals import Arrival, arrivals
 from flyball.episodes.formats import format_for
-from flyball.episodes.ingest import IngestReport, Judge, Setting, ingest
+from flyball.episodes.ingest import IngestReport, ingest
 from flyball.episodes.readers import Readers
+from flyball.episodes.taking import Judge, Setting
 
 SETTLE_S = 2.0
 PATIENCE_S = 60.0
