@@ -1,22 +1,36 @@
-"""``flyball engines``: physics engines and what they declare they can do."""
+"""``flyball engines``: physics engines, what they declare they can do, and what the laws of mechanics say of it."""
 
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from flyball.apps.cli.output import Output
-from flyball.base import NotPossible
+from flyball.base import InputError, NotPossible
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """No arguments of its own."""
+    """What to do, and with which engine."""
+    parser.usage = "%(prog)s [check [NAME ...]] [--workspace DIR] [--json]"
+    parser.add_argument("what", nargs="?", default="list", metavar="check", help="put engines to the laws of mechanics")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which (default: all that are installed)")
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    """List engines; one whose library is missing is listed with what it needs."""
+    """List engines, or check them; exit code 1 when a law is broken."""
+    if args.what == "list" and not args.names:
+        return _list(out)
+    if args.what != "check":
+        where = "flyball engines"
+        raise InputError(f"unknown word {args.what!r}", where=where, allowed="check", run_next="flyball engines --help")
+    return _check(args.names, out)
+
+
+def _list(out: Output) -> int:
+    """One that lacks its library is listed with what it needs."""
     from flyball.engines.engine import engines
 
-    found = []
+    found: list[dict[str, Any]] = []
     for name in engines.names():
         try:
             engine = engines.load(name)()
@@ -33,3 +47,26 @@ def run(args: argparse.Namespace, out: Output) -> int:
     ]
     out.table(found, ("engine", "version", "capabilities"), rows, "no engines")
     return 0
+
+
+def _check(names: list[str], out: Output) -> int:
+    from flyball.engines.card import examine
+    from flyball.engines.engine import engines
+
+    cards = []
+    for name in names or engines.names():
+        try:
+            cards.append(examine(engines.load(name)()))
+        except NotPossible as err:
+            if names:
+                raise
+            out.note(f"{name}: {err.line()}")
+    lines = []
+    for card in cards:
+        lines += [f"{card.engine} {card.version}: {'passed' if card.passed else 'FAILED'}"]
+        for m in card.marks:
+            result = "FAILED" if m.result == "failed" else m.result
+            error = "" if m.result == "unsupported" else f"{m.error:.2g} (at most {m.tolerance:.2g})"
+            lines.append(f"  {result:<12}{m.law:<24}{error:<26}{m.note}")
+    out.result([c.to_json() for c in cards], lines)
+    return 0 if all(c.passed for c in cards) else 1

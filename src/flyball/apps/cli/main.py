@@ -33,7 +33,7 @@ VERBS = {
     "reports": "list reports, or show one",
     "robots": "list the robots there are models of",
     "tasks": "list tasks, or the parameters of one",
-    "engines": "list physics engines and what they can do",
+    "engines": "list physics engines, or check them against mechanics",
     "doctor": "check this machine and a workspace",
 }
 

@@ -135,12 +135,19 @@ class MujocoSimulation:
                 f"controls of shape {controls.shape}", allowed=f"({self.n}, a multiple of {every}, nu)", where="rollout"
             )
         sources = {name: self._source(name) for name in reads}
-        raw = self._batch.rollout(steps, controls, record=sorted({s[0] for s in sources.values()}) or ["time"])
+        begun = self.read(["time"])["time"] if "time" in reads else 0.0
+        # the batch records arrays only, and at least one
+        raw = self._batch.rollout(
+            steps, controls, record=sorted({s[0] for s in sources.values()} - {"time"}) or ["qpos"]
+        )
         groups = (n, steps // every, every)
         out = {}
         for name, reduce in reads.items():
             field, start, size = sources[name]
-            x = raw[field].reshape(*groups, -1)[..., start : start + size]
+            if field == "time":
+                x = (begun + self.timestep * np.arange(1, steps + 1)).reshape(*groups, 1)
+            else:
+                x = raw[field].reshape(*groups, -1)[..., start : start + size]
             if reduce == "last":
                 out[name] = x[:, :, -1].copy()
             elif reduce == "all":
