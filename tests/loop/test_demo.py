@@ -86,6 +86,13 @@ def test_a_release_is_signed_proven_and_on_every_robot(undisturbed):
     assert events[0].startswith("canary") and any(e.startswith("done") for e in events)
 
 
+def test_the_page_shows_what_the_loop_found(undisturbed):
+    turns = undisturbed.document["turns"]
+    page = render(undisturbed.document)
+    assert all({"changed", "verdict", "released", "deployed"} <= set(t) for t in turns)
+    assert ("the world changed" in page) == any(t["changed"] for t in turns)
+
+
 def test_garbled_logs_are_quarantined_and_the_loop_goes_on(undisturbed):
     kept = sorted((undisturbed.workspace / "quarantine").glob("*.reason.txt"))
     turns = undisturbed.document["turns"]

@@ -22,7 +22,8 @@ def render(document: Mapping[str, Any]) -> str:
     Args:
       document: ``turns[]`` and, where there are any, ``parameters[]``, ``rollout[]``, ``warnings[]``, ``control``,
         ``seed``, ``seconds``, ``steps``, ``task``. A parameter may carry ``unit`` and ``range`` [low, high]; a turn may
-        carry ``changes``, a text about what changed in the world. ``gap_text`` and ``gap_unit`` say what the gap is.
+        carry ``changed``, the robots whose world the loop found changed, and ``again``, who was looked at twice.
+        ``gap_text`` and ``gap_unit`` say what the gap is.
     """
     turns = list(document.get("turns", ()))
     figures = [
@@ -155,15 +156,26 @@ def _success(turns: Sequence[Mapping[str, Any]]) -> str:
             f["successes"],
             _percent(f["success"]),
             _interval(f),
-            _did(t),
             t.get("verdict") or "–",
             "{n} of {of}".format(**t["reproduced"]) if t.get("reproduced") else "–",
-            _text(t.get("changes")) or "–",
+            _text(t.get("changed")) or "–",
+            _text((t.get("again") or {}).get("robots")) or "–",
         )
         for t in turns
         for f in [t["fleet"]]
     ]
-    columns = ("turn", "trials", "successes", "rate", "95 % interval", "release", "verdict", "reproduced", "world")
+    columns = (
+        "turn",
+        "trials",
+        "successes",
+        "rate",
+        "95 % interval",
+        "release",
+        "verdict",
+        "reproduced",
+        "world changed",
+        "looked at again",
+    )
     return _figure("Success by turn", sentence, picture, _table(columns, rows))
 
 
@@ -332,17 +344,17 @@ def _duration(seconds: float) -> str:
 def _text(x: Any) -> str:
     if isinstance(x, Mapping):
         return ", ".join(f"{k} {v}" for k, v in x.items())
-    return "; ".join(_text(v) for v in x) if isinstance(x, (list, tuple)) else str(x or "")
+    return ", ".join(_text(v) for v in x) if isinstance(x, (list, tuple)) else str(x or "")
 
 
 def _did(turn: Mapping[str, Any]) -> str:
     if turn.get("released"):
         return "released"
-    return "rolled back" if turn.get("verdict") == "abort" else "not released"
+    return "rolled back" if turn.get("verdict") == "rolled back" else "not released"
 
 
 def _changes(turns: Sequence[Mapping[str, Any]]) -> dict[int, str]:
-    return {t["turn"]: "the world changed" for t in turns if t.get("changes")}
+    return {t["turn"]: "the world changed" for t in turns if t.get("changed")}
 
 
 def _robots(document: Mapping[str, Any]) -> list[str]:

@@ -37,25 +37,24 @@ def sample_document(seed: int = 3, turns: int = 4, robots: int = 6) -> dict[str,
         split = rng.multinomial(n - s, [0.5, 0.2, 0.3])
         seconds = {k: float(v * rng.uniform(0.8, 1.2)) for k, v in _STAGES.items()}
         clock += sum(seconds.values())
-        verdict = ("promote", "abort", "promote", "promote")[turn % 4]
+        verdict = ("promoted", "rolled back", "promoted", "promoted")[turn % 4]
         canary = [names[turn % robots]]
         rollout.append({"turn": turn, "t": clock - 10, "event": "signed", "robots": []})
         rollout.append({"turn": turn, "t": clock - 8, "event": "canary", "robots": canary})
-        after = "promoted" if verdict == "promote" else "rolled back"
-        rollout.append(
-            {"turn": turn, "t": clock - 2, "event": after, "robots": names if verdict == "promote" else canary}
-        )
+        done = verdict == "promoted"
+        rollout.append({"turn": turn, "t": clock - 2, "event": verdict, "robots": names if done else canary})
         rows.append(
             {
                 "turn": turn,
                 "fleet": {"trials": n, "successes": s, "success": s / n, "low": band.low, "high": band.high},
                 "gap": float((0.021, 0.006, 0.011, 0.005)[turn % 4]),
-                "released": verdict == "promote",
+                "released": done,
                 "verdict": verdict,
                 "failures": dict(zip(("slipped", "crushed", "missed"), map(int, split), strict=True)),
                 "reproduced": {"n": int(0.86 * (n - s)), "of": n - s},
                 "seconds": seconds,
-                "changes": "robot-02 object.friction 0.28" if turn == 2 else "",
+                "changed": [names[1 % robots]] if turn == 2 else [],
+                "again": {"robots": [names[-1]], "released": True, "verdict": "promoted"} if turn == 3 else None,
             }
         )
     parameters = []
