@@ -170,11 +170,10 @@ def _success(turns: Sequence[Mapping[str, Any]]) -> str:
         "successes",
         "rate",
         "95 % interval",
-        "release",
         "verdict",
         "reproduced",
         "world changed",
-        "looked at again",
+        "twice",
     )
     return _figure("Success by turn", sentence, picture, _table(columns, rows))
 
