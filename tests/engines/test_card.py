@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from flyball.apps.cli.main import main
+from flyball.apps.web.card import render
 from flyball.base import Unsupported
 from flyball.engines.card import LAWS, examine
 from flyball.engines.engine import engines
@@ -104,6 +105,17 @@ def test_not_a_number_is_no_pass():
 
     results = {m.law: m.result for m in examine(Broken("", "")).marks}
     assert results["free fall"] == results["servo, step"] == results["resting force"] == "failed"
+
+
+def test_the_page(card, tmp_path, capsys):
+    failed = examine(Faulty(r'kv="[\d.]+"', 'kv="0"'))
+    page = render([card.to_json(), failed.to_json()])
+    assert page.count("<section>") == 2 and "17 passed" in page and "http" not in page
+    assert "<b>servo, step</b>" in page and page.count("class='text failed'") == sum(
+        m.result == "failed" for m in failed.marks
+    )
+    assert main(["engines", "check", "servo", "--html", str(tmp_path / "card.html")]) == 0
+    assert "servo, gravity" in (tmp_path / "card.html").read_text()
 
 
 def test_the_verb(capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from flyball.apps.cli.output import Output
@@ -11,9 +12,10 @@ from flyball.base import InputError, NotPossible
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to do, and with which engine."""
-    parser.usage = "%(prog)s [check [NAME ...]] [--workspace DIR] [--json]"
+    parser.usage = "%(prog)s [check [NAME ...] [--html FILE]] [--workspace DIR] [--json]"
     parser.add_argument("what", nargs="?", default="list", metavar="check", help="put engines to the laws of mechanics")
     parser.add_argument("names", nargs="*", metavar="NAME", help="which (default: all that are installed)")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="with check: also write the card as a page")
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
@@ -23,7 +25,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     if args.what != "check":
         where = "flyball engines"
         raise InputError(f"unknown word {args.what!r}", where=where, allowed="check", run_next="flyball engines --help")
-    return _check(args.names, out)
+    return _check(args.names, args.html, out)
 
 
 def _list(out: Output) -> int:
@@ -49,7 +51,9 @@ def _list(out: Output) -> int:
     return 0
 
 
-def _check(names: list[str], out: Output) -> int:
+def _check(names: list[str], page: Path | None, out: Output) -> int:
+    from flyball.apps.web.card import render
+    from flyball.base.durable import write_durably
     from flyball.engines.card import examine
     from flyball.engines.engine import engines
 
@@ -68,5 +72,9 @@ def _check(names: list[str], out: Output) -> int:
             result = "FAILED" if m.result == "failed" else m.result
             error = "" if m.result == "unsupported" else f"{m.error:.2g} (at most {m.tolerance:.2g})"
             lines.append(f"  {result:<12}{m.law:<24}{error:<26}{m.note}")
-    out.result([c.to_json() for c in cards], lines)
+    document = [c.to_json() for c in cards]
+    if page is not None:
+        write_durably(page, render(document).encode())
+        lines.append(f"{page} written")
+    out.result(document, lines)
     return 0 if all(c.passed for c in cards) else 1
