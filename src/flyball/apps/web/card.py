@@ -8,7 +8,10 @@ from typing import Any
 
 from flyball.apps.web.style import STYLE
 
-_EXTRA = "td.text{white-space:normal} td.failed{color:#b3261e;font-weight:700} td.passed{color:#1b7f4d} td.unsupported{color:#777}"
+_EXTRA = (
+    "td.text{white-space:normal} td.failed{color:#b3261e;font-weight:700} td.passed{color:#1b7f4d} "
+    "td.unsupported{color:#777}"
+)
 
 
 def render(cards: Sequence[Mapping[str, Any]]) -> str:
