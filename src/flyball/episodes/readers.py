@@ -143,7 +143,6 @@ def _failed(future: Future[Any]) -> bool:
 
 
 def _take(group: list[Arrival], maps: Maps) -> list[Taken]:
-
     assert _at_work is not None
     workspace, setting = _at_work
     return take(workspace, setting, group, maps)
