@@ -482,11 +482,18 @@ def show(row: dict[str, Any]) -> None:
     print(flush=True)
 
 
+def _share(text: str) -> float:
+    share = 1.0 if text == "all" else float(text)  # argparse turns a ValueError into a line
+    if not 0 <= share <= 1:
+        raise ValueError(text)
+    return share
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0].replace("``", ""))
     parser.add_argument("--kills", type=int, default=2000, help="kill -9 at that many points (2000)")
     parser.add_argument("--states", type=int, default=2000, help="that many disks after a power cut (2000)")
-    parser.add_argument("--faults", default="all", help="share of the failing calls to try (0 to 1), or all")
+    parser.add_argument("--faults", type=_share, default=1.0, help="share of the failing calls to try (0 to 1), or all")
     parser.add_argument("--full-disks", type=int, default=200, help="that many file systems that fill up (200)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--speed", type=Path, metavar="FOLDER", help="measure the speed on that disk instead")
@@ -509,7 +516,7 @@ def main() -> int:
         if shim is None:
             print("durability: needs Linux and a C compiler (cc)", file=sys.stderr)
             return 2
-        share = 1.0 if args.faults == "all" else float(args.faults)
+        share = args.faults
         campaigns: list[tuple[str, Callable[[Campaigns], Any]]] = [
             ("kills", lambda c: c.kills(args.kills, rng)),
             ("kills of readers", lambda c: c.kills(args.kills // 40, rng, readers=2)),
