@@ -86,6 +86,17 @@ def test_a_release_is_signed_proven_and_on_every_robot(undisturbed):
     assert events[0].startswith("canary") and any(e.startswith("done") for e in events)
 
 
+def test_the_row_says_whether_a_release_carries_a_new_policy(undisturbed):
+    store = Workspace(undisturbed.workspace).store
+    carried = {a.labels["name"]: json.loads(store.get(a.digest))["policy"] for a in store.find("release")}
+    before = "first"
+    for row in undisturbed.document["turns"]:
+        assert row["trained"] in (True, False), "every turn of this run has failures, so every turn trains"
+        if row["released"]:
+            assert (carried[row["deployed"]] != carried[before]) == row["trained"]
+        before = row["deployed"]
+
+
 def test_the_page_shows_what_the_loop_found(undisturbed):
     turns = undisturbed.document["turns"]
     page = render(undisturbed.document)

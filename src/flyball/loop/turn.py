@@ -41,6 +41,7 @@ class Turn(Stages):
             "changed": sorted(changed),
             "release": standing.release,
             "kept_demonstrations": 0,
+            "trained": None,
         }
         since = {r: number if r in changed else standing.since.get(r, 0) for r in self.operator.robots}
         standing = replace(standing, since=since, success=row.pop("success_by_robot"))
@@ -66,17 +67,18 @@ class Turn(Stages):
     ) -> Standing:
         """From failures to a release, or to the reason why there is none; writes into the turn's row.
 
-        Robots that failed then try what they were given. One attempt that let the box slip shows a least grip and no
-        greatest; so a first guess may be wrong, and who still fails is learned from once more, within the turn.
+        All robots then try what they were given. One attempt that let the box slip shows a least grip and no greatest,
+        so a first guess may be wrong; and a policy that was trained on may do less well where all was well. Who fails
+        is learned from once more, within the turn.
         """
         standing = self.revise(episodes, sick, changed, standing, row)
         if not row["released"]:
             return standing
         self.again = True
-        tried = attempts.attempts(self, standing, sick, self.budget.canary)
-        still = attempts.unhealed(tried, sick)
+        tried = attempts.attempts(self, standing, self.operator.robots, self.budget.canary)
+        still = attempts.unhealed(tried, self.operator.robots)
         if still:
-            self.display.note(f"turn {self.number}: {', '.join(still)} still fail and are looked at again")
+            self.display.note(f"turn {self.number}: {', '.join(still)} fail with the release and are looked at again")
             second: dict[str, Any] = {"released": False, "changed": [], "rollout": row["rollout"]}
             standing = self.revise(tried, still, [], standing, second)
             row["again"] = {"robots": still, **{k: second[k] for k in ("released", "verdict", "held_out")}}
@@ -96,6 +98,7 @@ class Turn(Stages):
     ) -> Standing:
         """Calibrate, reproduce, train, prove, release: one look at robots that fail; writes into ``row``.
 
+        Where the deployed policy does as well as the newly trained one once it is told the new calibrations, it stays.
         A second look trains nothing: what was believed of the robots was wrong, not what the policy can do.
         """
         fits, row["held_out"] = fitting.calibrate(self, sick, changed, standing)
@@ -115,7 +118,10 @@ class Turn(Stages):
         told |= attempts.unsettled(self, episodes)
         policy, state = standing.policy, standing.state
         if not self.again:
-            policy, state, row["kept_demonstrations"] = improvement.improve(self, standing)
+            trained, trained_state, row["kept_demonstrations"] = improvement.improve(self, standing)
+            row["trained"] = proof.preferred(self, standing, trained, told)
+            if row["trained"]:
+                policy, state = trained, trained_state
         report, proven, decision = proof.prove(self, standing, policy, told)
         row["comparison"] = report.comparison
         row["gate"] = decision

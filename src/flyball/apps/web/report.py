@@ -160,6 +160,7 @@ def _success(turns: Sequence[Mapping[str, Any]]) -> str:
             "{n} of {of}".format(**t["reproduced"]) if t.get("reproduced") else "–",
             _text(t.get("changed")) or "–",
             _text((t.get("again") or {}).get("robots")) or "–",
+            {True: "new", False: "kept", None: "–"}[t.get("trained")],
         )
         for t in turns
         for f in [t["fleet"]]
@@ -174,6 +175,7 @@ def _success(turns: Sequence[Mapping[str, Any]]) -> str:
         "reproduced",
         "world changed",
         "twice",
+        "policy",
     )
     return _figure("Success by turn", sentence, picture, _table(columns, rows))
 

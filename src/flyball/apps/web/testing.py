@@ -55,6 +55,7 @@ def sample_document(seed: int = 3, turns: int = 4, robots: int = 6) -> dict[str,
                 "seconds": seconds,
                 "changed": [names[1 % robots]] if turn == 2 else [],
                 "again": {"robots": [names[-1]], "released": True, "verdict": "promoted"} if turn == 3 else None,
+                "trained": turn < 2,
             }
         )
     parameters = []
