@@ -192,7 +192,7 @@ class World:
             self._k = k + 1
             later.append(self._observe({f: x[:, k] for f, x in reduced.items()}, noisy=seeds is not None))
         signals = {name: np.stack([first[name], *(o[name] for o in later)], axis=1) for name in first}
-        return Attempts(signals | self._action_signals(actions), self.events, self.values)
+        return Attempts(signals | self.action_signals(actions), self.events, self.values)
 
     def run(self, controller: Controller, values: Values, seeds: Sequence[int], **reset: Mapping) -> Attempts:
         """Run whole attempts in closed loop: observation in, action (n, a) out, every control period."""
@@ -206,7 +206,7 @@ class World:
             actions.append(np.clip(controller(observation), low, high))
             observation = self.step(actions[-1])
         signals = {name: np.stack(x, axis=1) for name, x in seen.items()}
-        return Attempts(signals | self._action_signals(np.stack(actions, axis=1)), self.events, self.values)
+        return Attempts(signals | self.action_signals(np.stack(actions, axis=1)), self.events, self.values)
 
     # parts of the cell ------------------------------------------------------------------------------------
 
@@ -302,6 +302,7 @@ class World:
             out[f] = raw[f] if not watched else raw[f][..., -1, :] if how == "last" else getattr(raw[f], how)(axis=-2)
         return out
 
-    def _action_signals(self, actions: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    def action_signals(self, actions: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Actions (..., a) by signal, as they are logged."""
         e = self.task.embodiment
         return {s.name: actions[..., e.action_slice(s.name)] for s in e.actions}
