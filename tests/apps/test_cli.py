@@ -32,6 +32,11 @@ REFUSALS = [
     (("demo", "--turns", "-1"), 2, ["--turns -1", "allowed: 1 or more"]),
     (("demo", "--seed", "-3"), 2, ["--seed -3", "allowed: 0 or more"]),
     (("tasks", "lift-fragile"), 2, ["no task named 'lift-fragile'", "did you mean 'lift-fragile-v1'?"]),
+    (("evaluate", "lift-fragile-v1", "--policy", "bogus"), 2, ["no policy named 'bogus'", "expert", "FILE.onnx"]),
+    (("evaluate", "lift-fragile-v1", "--policy", "none.onnx"), 2, ["none.onnx", "no such policy file"]),
+    (("evaluate", "lift-fragile-v1", "--engine", "mujoko"), 2, ["no engine named 'mujoko'", "did you mean 'mujoco'?"]),
+    (("evaluate", "lift-fragile-v1", "--engine", "servo"), 2, ["engine servo", "more than one hinge"]),
+    (("evaluate", "lift-fragile-v1", "--trials", "0"), 2, ["--trials 0", "allowed: 1 or more"]),
     (("episodes", "--workspace", "/nowhere/at/all"), 2, ["/nowhere/at/all", "no workspace here"]),
     (("reports", "--workspace", "/nowhere/at/all"), 2, ["/nowhere/at/all", "no workspace here"]),
 ]
@@ -67,6 +72,17 @@ def test_help_names_every_verb_and_each_verb_explains_itself(capsys: pytest.Capt
         code, text, _ = call(capsys, verb, "--help")
         assert code == 0
         assert "--workspace DIR" in text and "--json" in text and "exit codes" in text
+
+
+def test_policies_are_tried_on_the_same_worlds(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ("evaluate", "slide-puck-v1", "--trials", "3", "--policy", "expert", "--policy", "nominal")
+    code, out, err = call(capsys, *argv, "--json")
+    first = json.loads(out)
+    assert code == 0 and err == "" and first["trials"] == 3
+    assert [e["policy"] for e in first["engines"]] == ["expert", "nominal"]
+    assert json.loads(call(capsys, *argv, "--json")[1]) == first, "the seed decides everything"
+    code, out, _ = call(capsys, *argv)
+    assert "expert" in out and "[" in out
 
 
 def test_every_verb_has_its_module_and_every_module_its_verb() -> None:

@@ -1,0 +1,76 @@
+"""Agreement of engines, on outcomes that are known beforehand."""
+
+import numpy as np
+import pytest
+
+from flyball.base import FlyballError
+from flyball.evaluation.agreement import Tried, agreement, try_on
+from flyball.tasks import tasks
+
+
+def tried(engine, policy, outcomes, formulation=None):
+    groups = tuple({"+": "", "s": "slipped", "c": "crushed"}[o] for o in outcomes)
+    return Tried(engine, "1", formulation or engine, policy, groups)
+
+
+def test_trials_that_end_alike_are_counted_and_corrected_for_chance():
+    found = agreement([tried("a", "p", "++++ssss"), tried("b", "p", "+++sssc+")])
+    (pair,) = found.pairs
+    assert pair.alike.mean == 6 / 8 and pair.alike.low < 6 / 8 < pair.alike.high
+    assert pair.kappa == pytest.approx((0.75 - 0.5) / 0.5)
+    assert pair.same_group == 2 / 3, "of three that failed in both, two slipped in both"
+    assert np.isnan(pair.rank), "one policy has no rank"
+
+
+def test_engines_that_rank_policies_alike_agree_although_their_rates_differ():
+    a = [tried("a", "good", "+++s"), tried("a", "fair", "++ss"), tried("a", "bad", "ssss")]
+    b = [tried("b", "good", "++++"), tried("b", "fair", "+++s"), tried("b", "bad", "+sss")]
+    assert agreement(a + b).pairs[0].rank == 1
+    turned = [tried("b", "good", "+sss"), tried("b", "fair", "+++s"), tried("b", "bad", "++++")]
+    assert agreement(a + turned).pairs[0].rank == -1
+
+
+def test_engines_of_one_formulation_are_one_vote():
+    rows = [tried(e, "p", "++ss", f) for e, f in (("mujoco", "mujoco"), ("warp", "mujoco"), ("drake", "drake"))]
+    found = agreement(rows)
+    assert found.votes == {"mujoco": ("mujoco", "warp"), "drake": ("drake",)}
+    assert [p.independent for p in found.pairs] == [False, True, True]
+    assert found.unanimous.mean == 1
+
+
+def test_votes_on_which_policy_is_better():
+    rows = [
+        tried("a", "new", "+" * 40),
+        tried("a", "old", "s" * 30 + "+" * 10),
+        tried("b", "new", "+" * 20 + "s" * 20),
+        tried("b", "old", "s" * 20 + "+" * 20),
+        tried("c", "new", "s" * 40),
+        tried("c", "old", "+" * 30 + "s" * 10),
+    ]
+    assert agreement(rows).better("new", "old") == {"a": "new", "b": "undecided", "c": "old"}
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [tried("a", "p", "++")],
+        [tried("a", "p", "++"), tried("b", "p", "+")],
+        [tried("a", "p", "++"), tried("b", "q", "++")],
+        [tried("a", "p", "++"), tried("a", "p", "++")],
+    ],
+)
+def test_trials_that_cannot_be_compared_are_refused(rows):
+    with pytest.raises(FlyballError, match=r"at least two|same trials"):
+        agreement(rows)
+
+
+def test_an_engine_agrees_with_itself_and_the_expert_wins():
+    task = tasks.load("lift-fragile-v1")
+    n = 4
+    values = task.draw_reality(np.random.default_rng(1), n)
+    told = task.told(task.scene.nominal(n) | values)
+    policies = {"expert": lambda n: task.expert(told), "still": lambda n: lambda o: task.rest_action(values)}
+    rows = [t for _ in range(2) for t in try_on(task, policies, ["mujoco"], values, range(n))]
+    assert [t.groups for t in rows[:2]] == [t.groups for t in rows[2:]]
+    assert rows[0].successes.mean() > rows[1].successes.mean() == 0
+    assert rows[0].formulation == "mujoco"
