@@ -4,18 +4,42 @@ In: a model and a list of parameters. Out: ``Scene`` objects and drawn parameter
 engine is stated by its bindings; no simulator is imported here.
 """
 
+from flyball.scenes.compositions import Conditional, Formula, Mixture, Ramp
+from flyball.scenes.distributions import (
+    Choice,
+    Distribution,
+    LogNormal,
+    LogUniform,
+    Normal,
+    Truncated,
+    Uniform,
+)
 from flyball.scenes.scene import Bind, Parameter, Scene
-from flyball.scenes.variation import Choice, Constant, JointSamples, LogUniform, Uniform, Variation, sample
+from flyball.scenes.variation import Constant, Correlated, JointSamples, Variation, Vary, draw_worlds, sample
+from flyball.scenes.variation_files import dump_variations, load_variations
 
 __all__ = [
     "Bind",
     "Choice",
+    "Conditional",
     "Constant",
+    "Correlated",
+    "Distribution",
+    "Formula",
     "JointSamples",
+    "LogNormal",
     "LogUniform",
+    "Mixture",
+    "Normal",
     "Parameter",
+    "Ramp",
     "Scene",
+    "Truncated",
     "Uniform",
     "Variation",
+    "Vary",
+    "draw_worlds",
+    "dump_variations",
+    "load_variations",
     "sample",
 ]

@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flyball.base import InputError, Missing, digest_of
-from flyball.scenes.variation import Variation
+from flyball.scenes.streams import Worlds
+from flyball.scenes.targets import field_of
+from flyball.scenes.variation import Variation, draw_worlds
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,37 @@ class Scene:
                 self.parameter(path)
                 out[path] = x
         return out
+
+    def draw_worlds(
+        self, run_seed: int, worlds: Worlds, *, progress: float | NDArray[np.float64] = 1.0
+    ) -> dict[str, NDArray[np.float64]]:
+        """Any worlds of a run: nominal values overridden by the scene's variations; path -> (n,).
+
+        World i is the same on any engine, thread count, machine and batch split. Variations may also name fields
+        (``geom:box.friction[0]``); they follow the parameters.
+
+        Raises:
+          InputError: a parameter outside its range, naming the world.
+          Missing: no such parameter.
+        """
+        owned = {p.path: p for p in self.parameters}
+        nominal = {p.path: p.nominal for p in self.parameters}
+        drawn = draw_worlds(self.variations, run_seed, worlds, progress=progress, given=nominal)
+        for path, x in drawn.items():
+            if path not in owned:
+                if field_of(path) is None:
+                    self.parameter(path)
+                continue
+            p = owned[path]
+            bad = np.flatnonzero(~((x >= p.low) & (x <= p.high)))
+            if len(bad):
+                allowed = f"[{p.low:g}, {p.high:g}] {p.unit}".strip() + ", e.g. by Truncated"
+                raise InputError(
+                    f"{path} = {x[bad[0]]:g} in world {worlds[int(bad[0])]}",
+                    where=f"scene {self.name}",
+                    allowed=allowed,
+                )
+        return self.nominal(len(worlds)) | drawn
 
     def check(self, path: str, value: float, *, where: str = "") -> None:
         """Refuse a value outside the parameter's range.
