@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flyball.base import PluginTable
+from flyball.engines.portable import Layout, PortableState
 from flyball.scenes import Scene
 
 Level = Literal["exact", "approximate", "unsupported"]
@@ -25,13 +26,32 @@ engines = PluginTable(
 class Simulation(Protocol):
     """n independent worlds of one scene. Worlds never influence each other.
 
-    Fields are addressed as ``kind:name.field``. Readable: ``joint:NAME.position|velocity``,
-    ``body:NAME.position|quat``, ``sensor:NAME``, ``actuator:NAME.force``, ``time``. Settable: see ``settable``.
+    Fields are addressed as ``kind:name.field``. Readable, as far as the engine has them (else ``Unsupported``):
+
+    - ``time`` [s]
+    - ``joint:NAME.position|velocity`` in the conventions of ``place`` and ``push``
+    - ``body:NAME.position`` [m], ``body:NAME.quat`` of the body's frame in the world
+    - ``body:NAME.velocity`` (6,): linear velocity of the origin of the body's frame [m/s], angular velocity [rad/s],
+      both in world axes
+    - ``site:NAME.position`` [m]
+    - ``tendon:NAME.length|velocity`` [m, m/s]
+    - ``actuator:NAME.force`` [N or N m]
+    - ``sensor:NAME``: every sensor of the model in its own unit: touch, force, torque, accelerometer, gyro, ...
+    - ``contact:A|B.wrench`` (6,): force [N] and torque [N m] on body B from body A through their contacts, in world
+      axes, the torque about B's centre of mass (about the origin where B is ``world``, which names what is fixed).
+      Counted by force: a contact that is listed but carries none adds nothing, and two bodies apart read zero.
+
+    Every read has a defined time. In ``read`` all fields belong to the current state, whose clock is ``time``; forces
+    are those that would act under the controls applied last. In ``step`` and ``rollout`` positions, velocities and
+    sensors of them belong to the end of a substep, as its ``time`` does; forces, accelerations and sensors of them are
+    those that acted during it, which an explicit step evaluates at its start. ``lag`` gives the difference.
     """
 
     n: int
     timestep: float
     """Length of a substep [s]."""
+    layout: Layout
+    """Names and sizes of what the scene has."""
 
     def reset(self, worlds: NDArray[np.int64] | None = None) -> None:
         """Put worlds (all when None) back to the model's start state, with their parameters as set."""
@@ -75,7 +95,13 @@ class Simulation(Protocol):
         """
 
     def read(self, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
-        """Fields at the current state: name -> (n, *shape)."""
+        """Fields at the current state: name -> (n, *shape). Reading never changes the course of the worlds."""
+
+    def lag(self, name: str) -> float:
+        """How long before the end of its substep a value from ``step`` or ``rollout`` was evaluated [s].
+
+        0 for what belongs to the state, ``timestep`` for forces, accelerations and sensors of them.
+        """
 
     def set(self, values: Mapping[str, NDArray[np.float64]]) -> None:
         """Set model fields per world: field -> (n,) or (n, k).
@@ -87,10 +113,16 @@ class Simulation(Protocol):
         """
 
     def get(self, name: str) -> NDArray[np.float64]:
-        """Read back a settable field, (n, k)."""
+        """Read back a model field, (n, k): one that is settable, or one of ``facts``."""
 
     def settable(self) -> list[str]:
         """Fields that ``set`` accepts."""
+
+    def facts(self) -> list[str]:
+        """Fields that ``get`` gives besides: what the engine made of the model, and ``set`` cannot change.
+
+        ``body:NAME.inertia`` is (xx yy zz xy xz yz) [kg m^2] about the centre of mass, in the axes of the body's frame.
+        """
 
     def save(self) -> NDArray[np.float64]:
         """Opaque full state, (n, s); restoring it resumes bit-identically."""
@@ -98,8 +130,18 @@ class Simulation(Protocol):
     def restore(self, state: NDArray[np.float64], worlds: NDArray[np.int64] | None = None) -> None:
         """Inverse of ``save``."""
 
+    def portable(self) -> tuple[PortableState, list[str]]:
+        """The state as every engine can take it, and what of the full state it leaves out, in words."""
+
+    def place_portable(self, state: PortableState, worlds: NDArray[np.int64] | None = None) -> list[str]:
+        """Write a portable state (rows: the worlds); gives what did not carry over, in words, empty when all did."""
+
     def status(self) -> NDArray[np.bool_]:
-        """Which worlds are healthy, (n,). A failed world keeps its last valid state."""
+        """Which worlds are healthy, (n,).
+
+        A world fails when its state or its controls are not finite, or the engine gives up on it. It keeps the state
+        that it had before the call in which it failed, and stands still until it is reset or restored.
+        """
 
 
 class Engine(Protocol):
@@ -116,7 +158,8 @@ class Engine(Protocol):
 
         Args:
           threads: CPU threads (0: all).
-          options: engine settings that override the model's: ``timestep`` [s], ``cone`` (elliptic | pyramidal).
+          options: engine settings that override the model's: ``timestep`` [s], ``cone`` (elliptic | pyramidal),
+            ``jacobian`` (dense | sparse).
 
         Raises:
           InputError: the model does not compile.

@@ -1,49 +1,42 @@
 """A thin shell over ``mujoco.batch.Batch``.
 
-In: MJCF text, per-world fields, controls per substep. Out: stepped worlds and reduced reads. Joint fields are read at
-the end of a substep; sensor fields are those that MuJoCo computed at the start of the last substep, one time step
-earlier.
+In: MJCF text, per-world fields, controls per substep. Out: stepped worlds and reduced reads, each at its defined time
+(see ``flyball.engines.Simulation``): MuJoCo's derived fields lag one substep after a step, so that the value at the end
+of a substep is the one that the next substep begins with, and the last comes from the first stages of a further step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import mujoco
 import numpy as np
-from mujoco.batch import Batch
+from mujoco.batch import Batch, SimulationError
 from numpy.typing import NDArray
 
-from flyball.base import InputError, Missing, Unsupported
+from flyball.base import InputError, Unsupported
+from flyball.engines import portable
 from flyball.engines.engine import Level, Reduce
+from flyball.engines.mujoco import fields, names
+from flyball.engines.mujoco.parameters import FACTS, SETTABLE, Parameters
+from flyball.engines.portable import PortableState
 from flyball.scenes import Scene
 
+Array = NDArray[np.float64]
+Worlds = NDArray[np.int64] | None
+
 _CONES = {"pyramidal": mujoco.mjtCone.mjCONE_PYRAMIDAL, "elliptic": mujoco.mjtCone.mjCONE_ELLIPTIC}
-_NQ = {mujoco.mjtJoint.mjJNT_FREE: 7, mujoco.mjtJoint.mjJNT_BALL: 4}
-_NV = {mujoco.mjtJoint.mjJNT_FREE: 6, mujoco.mjtJoint.mjJNT_BALL: 3}
-_KINDS = {
-    "joint": mujoco.mjtObj.mjOBJ_JOINT,
-    "body": mujoco.mjtObj.mjOBJ_BODY,
-    "geom": mujoco.mjtObj.mjOBJ_GEOM,
-    "sensor": mujoco.mjtObj.mjOBJ_SENSOR,
-    "actuator": mujoco.mjtObj.mjOBJ_ACTUATOR,
-    "tendon": mujoco.mjtObj.mjOBJ_TENDON,
+_JACOBIANS = {"dense": mujoco.mjtJacobian.mjJAC_DENSE, "sparse": mujoco.mjtJacobian.mjJAC_SPARSE}
+_OPTIONS: dict[str, Callable[[Any], object]] = {
+    "timestep": lambda x: float(x) if _number(x) and 0 < x <= 0.1 else None,
+    "impratio": lambda x: float(x) if _number(x) and x > 0 else None,
+    "cone": lambda x: _CONES.get(x),
+    "jacobian": lambda x: _JACOBIANS.get(x),
 }
-_SETTABLE = (
-    "body:NAME.mass",
-    "geom:NAME.friction",
-    "geom:NAME.size_scale",
-    "geom:NAME.solref",
-    "joint:NAME.damping",
-    "joint:NAME.armature",
-    "joint:NAME.frictionloss",
-    "actuator:NAME.gain",
-    "actuator:NAME.position_gain",
-    "actuator:NAME.velocity_gain",
-    "actuator:NAME.force_limit",
-    "tendon:NAME.force_limit",
-)
+_ALLOWED = "timestep (0, 0.1] s, impratio > 0, cone pyramidal | elliptic, jacobian dense | sparse"
+_RECORDED_BYTES = 2**26
+"""A rollout records whole arrays; longer ones go in pieces of this size."""
 
 
 class MujocoEngine:
@@ -54,8 +47,11 @@ class MujocoEngine:
     capabilities: Mapping[str, Level] = {
         "rigid": "exact",
         "contact": "approximate",
+        "contact_wrench": "exact",
+        "restitution": "unsupported",
         "per_world_parameters": "exact",
         "save_restore": "exact",
+        "gradient": "approximate",
         "cloth": "unsupported",
         "granular": "unsupported",
     }
@@ -65,246 +61,239 @@ class MujocoEngine:
     ) -> MujocoSimulation:
         """Build n worlds; see ``flyball.engines.Engine.open``."""
         try:
-            model = mujoco.MjModel.from_xml_string(scene.model)
+            spec = mujoco.MjSpec.from_string(scene.model, assets=dict(getattr(scene, "assets", None) or {}))
+            spec.compile()
         except ValueError as err:
             raise InputError(f"the model does not compile: {err}", where=f"scene {scene.name}") from err
         for key, value in (options or {}).items():
-            if key == "timestep" and isinstance(value, (int, float)) and 0 < value <= 0.1:
-                model.opt.timestep = value
-            elif key == "cone" and value in _CONES:
-                model.opt.cone = _CONES[str(value)]
-            elif key == "impratio" and isinstance(value, (int, float)) and value > 0:
-                model.opt.impratio = value
-            else:
-                allowed = "timestep (0, 0.1] s, cone " + " | ".join(_CONES) + ", impratio > 0"
-                raise Unsupported(f"option {key} = {value!r}", where="engine mujoco", allowed=allowed)
-        return MujocoSimulation(model, n, threads)
+            made = _OPTIONS[key](value) if key in _OPTIONS else None
+            if made is None:
+                raise Unsupported(f"option {key} = {value!r}", where="engine mujoco", allowed=_ALLOWED)
+            setattr(spec.option, key, made)
+        return MujocoSimulation(spec, n, threads)
 
 
 class MujocoSimulation:
-    """n worlds of one model; see ``flyball.engines.Simulation`` for the contract."""
+    """n worlds of one model; see ``flyball.engines.Simulation`` for the contract.
 
-    def __init__(self, model: mujoco.MjModel, n: int, threads: int) -> None:
-        self.model, self.n, self.timestep = model, n, float(model.opt.timestep)
-        self._batch = Batch(model, n, threads, True)
-        self._fields: dict[str, NDArray[np.float64]] = {}
-        self._sources: dict[str, tuple[str, int, int]] = {}
-        self._touched: set[str] = set()
+    Args:
+      spec: the model; sensors of contacts are added to it when they are asked for.
+    """
+
+    def __init__(self, spec: mujoco.MjSpec, n: int, threads: int) -> None:
+        self._spec, self.n, self._threads = spec, n, threads
+        self.model: mujoco.MjModel = spec.compile()
+        self.timestep = float(self.model.opt.timestep)
+        self.layout = names.layout(self.model)
+        self._parameters = Parameters(self.model, n)
+        self._batch = self._new_batch()
+        self._failed = np.zeros(n, bool)
+        self._fields: dict[str, fields.Field] = {}
         self.reset()
+
+    def _new_batch(self) -> Batch:
+        # one MjData per world only where MuJoCo demands it: shared by the worlds of a thread, it stays in the cache
+        sleeps = bool(self.model.opt.enableflags & mujoco.mjtEnableBit.mjENBL_SLEEP)
+        return Batch(self.model, self.n, self._threads, sleeps)
+
+    def native(self, world: int) -> tuple[mujoco.MjModel, mujoco.MjData]:
+        """A copy of one world as MuJoCo's own objects, with everything computed for its current state."""
+        model, data = self._batch.get_model(world), self._batch.get_data(world)
+        mujoco.mj_forward(model, data)
+        return model, data
 
     # state ------------------------------------------------------------------------------------------------
 
-    def reset(self, worlds: NDArray[np.int64] | None = None) -> None:
+    def reset(self, worlds: Worlds = None) -> None:
         self._batch.reset(worlds)
+        self._revive(worlds)
 
-    def place(self, joint: str, position: NDArray[np.float64], worlds: NDArray[np.int64] | None = None) -> None:
-        start, size = self._joint(joint, "position")
-        self._batch.bind("qpos")[slice(None) if worlds is None else worlds, start : start + size] = position
+    def place(self, joint: str, position: Array, worlds: Worlds = None) -> None:
+        self._write("qpos", *fields.joint_slice(self.model, joint, "position"), f"joint:{joint}", position, worlds)
 
-    def push(self, joint: str, velocity: NDArray[np.float64], worlds: NDArray[np.int64] | None = None) -> None:
-        start, size = self._joint(joint, "velocity")
-        self._batch.bind("qvel")[slice(None) if worlds is None else worlds, start : start + size] = velocity
+    def push(self, joint: str, velocity: Array, worlds: Worlds = None) -> None:
+        self._write("qvel", *fields.joint_slice(self.model, joint, "velocity"), f"joint:{joint}", velocity, worlds)
 
-    def save(self) -> NDArray[np.float64]:
+    def _write(self, array: str, start: int, size: int, name: str, values: Array, worlds: Worlds) -> None:
+        rows = self.n if worlds is None else len(worlds)
+        try:
+            v = np.broadcast_to(np.asarray(values, float), (rows, size))
+        except ValueError:
+            v = np.full((rows, size), np.nan)
+        if not np.isfinite(v).all():
+            raise InputError(
+                f"{name}: values of shape {np.shape(values)}",
+                where="engine mujoco",
+                allowed=f"finite, ({rows}, {size})",
+            )
+        self._batch.bind(array)[slice(None) if worlds is None else worlds, start : start + size] = v
+
+    def save(self) -> Array:
         return self._batch.state.copy()
 
-    def restore(self, state: NDArray[np.float64], worlds: NDArray[np.int64] | None = None) -> None:
-        if state.shape[-1] != self._batch.nstate:
+    def restore(self, state: Array, worlds: Worlds = None) -> None:
+        rows = self.n if worlds is None else len(worlds)
+        if np.shape(state) != (rows, self._batch.nstate):
             raise InputError(
-                f"the state has {state.shape[-1]} numbers per world", allowed=str(self._batch.nstate), where="restore"
+                f"a state of shape {np.shape(state)}", allowed=f"({rows}, {self._batch.nstate})", where="restore"
             )
         self._batch.state[slice(None) if worlds is None else worlds] = state
+        self._revive(worlds)
+
+    def _revive(self, worlds: Worlds) -> None:
+        rows = slice(None) if worlds is None else worlds
+        self._batch.warning[rows] = 0
+        self._failed[rows] = False
+
+    def portable(self) -> tuple[PortableState, list[str]]:
+        m = self.model
+        left = portable.unnamed(names.unnamed_joints(m))
+        if m.na:
+            left.append(f"activations of {m.na} actuator state(s)")
+        for array, what in (("xfrc_applied", "forces on bodies"), ("qfrc_applied", "forces on joints")):
+            if self._batch.bind(array).any():
+                left.append(f"applied {what}")
+        if m.nmocap:
+            left.append(f"poses of {m.nmocap} mocap bodies")
+        if m.nuserdata or m.npluginstate:
+            left.append("user data and plugin state")
+        if m.nhistory:
+            left.append("history of delayed sensors and actuators")
+        if m.neq and not np.array_equal(self._batch.bind("eq_active")[0], m.eq_active0):
+            left.append("which equality constraints are active")
+        return portable.take(self), [*left, "warm start of the constraint solver"]
+
+    def place_portable(self, state: PortableState, worlds: Worlds = None) -> list[str]:
+        return portable.put(self, state, worlds)
 
     def status(self) -> NDArray[np.bool_]:
-        return np.asarray(self._batch.warning).reshape(self.n, -1).sum(axis=1) == 0
+        return ~self._failed
 
     # stepping ---------------------------------------------------------------------------------------------
 
-    def step(
-        self, controls: NDArray[np.float64], reads: Mapping[str, Reduce] | None = None
-    ) -> dict[str, NDArray[np.float64]]:
+    def step(self, controls: Array, reads: Mapping[str, Reduce] | None = None) -> dict[str, Array]:
         out = self.rollout(controls, controls.shape[1], reads or {})
         return {name: x[:, 0] for name, x in out.items()}
 
-    def rollout(
-        self, controls: NDArray[np.float64], every: int, reads: Mapping[str, Reduce]
-    ) -> dict[str, NDArray[np.float64]]:
-        n, steps, _ = controls.shape
-        if n != self.n or steps % every:
-            raise InputError(
-                f"controls of shape {controls.shape}", allowed=f"({self.n}, a multiple of {every}, nu)", where="rollout"
-            )
-        sources = {name: self._source(name) for name in reads}
-        begun = self.read(["time"])["time"] if "time" in reads else 0.0
-        # the batch records arrays only, and at least one
-        raw = self._batch.rollout(
-            steps, controls, record=sorted({s[0] for s in sources.values()} - {"time"}) or ["qpos"]
-        )
-        groups = (n, steps // every, every)
-        out = {}
-        for name, reduce in reads.items():
-            field, start, size = sources[name]
-            if field == "time":
-                x = (begun + self.timestep * np.arange(1, steps + 1)).reshape(*groups, 1)
-            else:
-                x = raw[field].reshape(*groups, -1)[..., start : start + size]
-            if reduce == "last":
-                out[name] = x[:, :, -1].copy()
-            elif reduce == "all":
-                out[name] = x.copy()
-            else:
-                out[name] = getattr(x, reduce)(axis=2)
+    def rollout(self, controls: Array, every: int, reads: Mapping[str, Reduce]) -> dict[str, Array]:
+        n, steps, nu = controls.shape
+        if n != self.n or steps % every or nu != self.model.nu:
+            allowed = f"({self.n}, a multiple of {every}, {self.model.nu})"
+            raise InputError(f"controls of shape {controls.shape}", allowed=allowed, where="rollout")
+        self._prepare(reads)
+        before = self._batch.state.copy()
+        held = self._failed.any()
+        if not np.isfinite(controls).all():
+            unfit = ~np.isfinite(controls).all(axis=(1, 2))
+            self._batch.warning[unfit, int(mujoco.mjtWarning.mjWARN_BADCTRL), 1] += 1
+            controls = np.where(unfit[:, None, None], 0.0, controls)
+        arrays = {a for name in reads for a in self._fields[name].arrays}
+        width = sum(8 * self._size(a) for a in arrays) * n * every or 1
+        groups = max(1, _RECORDED_BYTES // width) * every
+        pieces = [
+            self._advance(controls[:, k : k + groups], every, reads, arrays) for k in range(0, steps, groups)
+        ] or [{}]
+        out = {name: np.concatenate([p[name] for p in pieces], axis=1) if len(pieces) > 1 else pieces[0][name]
+               for name in reads}  # fmt: skip
+        bad = np.asarray(self._batch.warning[:, :, 1].any(axis=1))
+        if bad.any() and (held or (bad & ~self._failed).any()):
+            self._failed |= bad
+            self._batch.state[bad] = before[bad]
+            kept = self.read(list(reads))
+            for name, x in out.items():
+                x[bad] = kept[name][bad].reshape(-1, *([1] * (x.ndim - 2)), x.shape[-1])
         return out
 
-    def read(self, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
-        self._batch.forward()
+    def _advance(self, controls: Array, every: int, reads: Mapping[str, Reduce], arrays: set[str]) -> dict[str, Array]:
+        """One piece of a rollout."""
+        n, steps, _ = controls.shape
+        # the batch records at least one array: the smallest there is
+        record = {a: mujoco.mjtState.mjSTATE_TIME if a == "time" else a for a in sorted(arrays)} or {"": "ncon"}
+        try:
+            raw = self._batch.rollout(steps, controls, record=list(record.values()))
+        except SimulationError as err:
+            self._batch.warning[err.ids, 0, 1] += 1
+            raw = self._batch.rollout(0, controls[:, :0], record=list(record.values()))
+            raw = {k: np.zeros((n, steps, *x.shape[2:])) for k, x in raw.items()}
+        last = {}
+        if any(self._fields[name].of == "pose" for name in reads):
+            self._batch.forward(stage=mujoco.mjtStage.mjSTAGE_VEL)
+            last = {a: self._batch.bind(a).reshape(n, 1, -1) for a in arrays if a != "time"}
         out = {}
-        for name in names:
-            field, start, size = self._source(name)
-            out[name] = np.asarray(self._batch.bind(field)).reshape(self.n, -1)[:, start : start + size].copy()
+        for name, reduce in reads.items():
+            field = self._fields[name]
+            parts = [raw[record[a]].reshape(n, steps, -1) for a in field.arrays]
+            if field.of == "pose":
+                parts = [np.concatenate([x[:, 1:], last[a]], axis=1) for a, x in zip(field.arrays, parts, strict=True)]
+            out[name] = _reduce([x.reshape(n, steps // every, every, -1) for x in parts], field.value, reduce)
         return out
+
+    def read(self, names: Sequence[str]) -> dict[str, Array]:
+        self._prepare(names)
+        of = {self._fields[name].of for name in names}
+        if "force" in of:
+            self._batch.forward()
+        elif "pose" in of:
+            self._batch.forward(stage=mujoco.mjtStage.mjSTAGE_VEL)
+        return {name: self._current(self._fields[name]) for name in names}
+
+    def _current(self, field: fields.Field) -> Array:
+        return np.array(field.value(*(np.asarray(self._batch.bind(a)).reshape(self.n, -1) for a in field.arrays)))
+
+    def lag(self, name: str) -> float:
+        self._prepare([name])
+        return self.timestep if self._fields[name].of == "force" else 0.0
+
+    def _size(self, array: str) -> int:
+        return 1 if array == "time" else int(np.prod(getattr(self._batch._data, array).shape))
+
+    def _prepare(self, wanted: Iterable[str]) -> None:
+        """Find fields not yet seen; those of contacts need a sensor each, which changes nothing else."""
+        new = [name for name in wanted if name not in self._fields]
+        if not new:
+            return
+        pairs = [p for name in new if (p := fields.bodies_in_contact(self.model, name))]
+        missing = [p for p in dict.fromkeys(pairs) if not fields.has_contact_sensor(self.model, *p)]
+        for pair in missing:
+            fields.add_contact_sensor(self._spec, *pair)
+        if missing:
+            old = self._batch
+            self.model = self._spec.compile()
+            self._parameters.model = self.model
+            self._batch = self._new_batch()
+            self._batch.reset()
+            self._parameters.write_all(self._batch)
+            self._batch.state[:] = old.state
+            self._batch.warning[:] = old.warning
+            for array in {a for f in self._fields.values() for a in f.arrays}:
+                self._batch.bind(array)
+        for name in new:
+            self._fields[name] = fields.find(self.model, name)
+            for array in self._fields[name].arrays:
+                self._batch.bind(array)  # filled by the calls that follow, not by those before
 
     # parameters -------------------------------------------------------------------------------------------
 
     def settable(self) -> list[str]:
-        return list(_SETTABLE)
+        return list(SETTABLE)
 
-    def get(self, name: str) -> NDArray[np.float64]:
-        self._check_settable(name)
-        if name in self._fields:
-            return self._fields[name].copy()
-        return np.repeat(self._own_value(name)[None], self.n, axis=0)
+    def facts(self) -> list[str]:
+        return list(FACTS)
 
-    def set(self, values: Mapping[str, NDArray[np.float64]]) -> None:
-        for name in values:
-            self._check_settable(name)
-        for name, x in values.items():
-            v = np.asarray(x, float).reshape(len(x), -1)
-            if v.shape[0] != self.n or not np.all(np.isfinite(v)):
-                raise InputError(
-                    f"{name}: values of shape {np.shape(x)}",
-                    allowed=f"finite, ({self.n},) or ({self.n}, k)",
-                    where="set",
-                )
-            self._fields[name] = v
-            self._apply(name, v)
-        if values:
-            self._batch.set_const()
+    def get(self, name: str) -> Array:
+        return self._parameters.get(name)
 
-    def _apply(self, name: str, v: NDArray[np.float64]) -> None:
-        kind, item, field = _split(name)
-        i, b, m = self._id(kind, item), self._batch, self.model
-        if field == "mass":
-            b.expand("body_mass")[:, i] = v[:, 0]
-            self._inertia(i)
-        elif field == "friction":
-            b.expand("geom_friction")[:, i, : v.shape[1]] = v
-        elif field == "size_scale":
-            b.expand("geom_size")[:, i] = m.geom_size[i] * v
-            b.expand("geom_rbound")[:, i] = m.geom_rbound[i] * v[:, 0]
-            aabb = m.geom_aabb[i].reshape(-1)
-            b.expand("geom_aabb").reshape(self.n, m.ngeom, -1)[:, i] = aabb * v
-            self._inertia(int(m.geom_bodyid[i]))
-        elif field == "solref":
-            b.expand("geom_solref")[:, i] = v
-        elif kind == "joint":
-            dof, size = self._joint(item, "velocity")
-            b.expand(f"dof_{field}")[:, dof : dof + size] = v
-        elif field == "gain":
-            own = m.actuator_gainprm[i, 0]
-            b.expand("actuator_gainprm")[:, i, 0] = v[:, 0]
-            if m.actuator_biasprm[i, 1] != 0:  # position servo: stiffness and damping follow the gain
-                ratio = v[:, 0] / own
-                b.expand("actuator_biasprm")[:, i, 1] = m.actuator_biasprm[i, 1] * ratio
-                b.expand("actuator_biasprm")[:, i, 2] = m.actuator_biasprm[i, 2] * ratio
-        elif field in ("position_gain", "velocity_gain"):  # of an affine gain: force = (g0 + g1 q + g2 qd) ctrl
-            b.expand("actuator_gainprm")[:, i, 1 if field == "position_gain" else 2] = v[:, 0]
-        elif field == "force_limit":
-            limits = b.expand("actuator_forcerange" if kind == "actuator" else "tendon_actfrcrange")
-            limits[:, i] = np.stack([-v[:, 0], v[:, 0]], axis=1)
-
-    def _inertia(self, body: int) -> None:
-        """Inertia follows mass (ratio) and the uniform scale of the body's geom (squared)."""
-        mass = self._batch.expand("body_mass")[:, body] / self.model.body_mass[body]
-        scale = np.ones(self.n)
-        for g in range(self.model.ngeom):
-            name = f"geom:{self.model.geom(g).name}.size_scale"
-            if self.model.geom_bodyid[g] == body and name in self._fields:
-                scale = self._fields[name][:, 0]
-        self._batch.expand("body_inertia")[:, body] = self.model.body_inertia[body] * (mass * scale**2)[:, None]
-
-    def _own_value(self, name: str) -> NDArray[np.float64]:
-        kind, item, field = _split(name)
-        i, m = self._id(kind, item), self.model
-        if kind == "joint":
-            dof, size = self._joint(item, "velocity")
-            return np.atleast_1d(getattr(m, f"dof_{field}")[dof : dof + size]).astype(float)
-        own: dict[str, Any] = {
-            "mass": lambda: m.body_mass[i],
-            "friction": lambda: m.geom_friction[i],
-            "size_scale": lambda: 1.0,
-            "solref": lambda: m.geom_solref[i],
-            "gain": lambda: m.actuator_gainprm[i, 0],
-            "position_gain": lambda: m.actuator_gainprm[i, 1],
-            "velocity_gain": lambda: m.actuator_gainprm[i, 2],
-            "force_limit": lambda: (m.actuator_forcerange if kind == "actuator" else m.tendon_actfrcrange)[i, 1],
-        }
-        return np.atleast_1d(own[field]()).astype(float)
-
-    def _check_settable(self, name: str) -> None:
-        kind, item, field = _split(name)
-        if f"{kind}:NAME.{field}" not in _SETTABLE:
-            raise Unsupported(f"cannot set {name!r}", where="engine mujoco", allowed=", ".join(_SETTABLE))
-        self._id(kind, item)
-
-    # names ------------------------------------------------------------------------------------------------
-
-    def _id(self, kind: str, item: str) -> int:
-        if kind not in _KINDS:
-            raise Missing.named("kind of element", kind, _KINDS, where="engine mujoco")
-        i = mujoco.mj_name2id(self.model, _KINDS[kind], item)
-        if i < 0:
-            counts = {"joint": "njnt", "actuator": "nu"}
-            access = getattr(self.model, kind)
-            names = [access(k).name for k in range(getattr(self.model, counts.get(kind, f"n{kind}")))]
-            raise Missing.named(kind, item, names, where="engine mujoco")
-        return int(i)
-
-    def _joint(self, name: str, field: str) -> tuple[int, int]:
-        i = self._id("joint", name)
-        kind = mujoco.mjtJoint(self.model.jnt_type[i])
-        if field == "position":
-            return int(self.model.jnt_qposadr[i]), _NQ.get(kind, 1)
-        return int(self.model.jnt_dofadr[i]), _NV.get(kind, 1)
-
-    def _source(self, name: str) -> tuple[str, int, int]:
-        """Where a readable field lives: MjData field, offset, size."""
-        if name not in self._sources:
-            self._sources[name] = self._find(name)
-        return self._sources[name]
-
-    def _find(self, name: str) -> tuple[str, int, int]:
-        if name == "time":
-            return "time", 0, 1
-        kind, item, field = _split(name)
-        if kind == "joint" and field in ("position", "velocity"):
-            start, size = self._joint(item, field)
-            return ("qpos" if field == "position" else "qvel"), start, size
-        i = self._id(kind, item)
-        if kind == "sensor":
-            return "sensordata", int(self.model.sensor_adr[i]), int(self.model.sensor_dim[i])
-        if kind == "body" and field in ("position", "quat"):
-            size = 3 if field == "position" else 4
-            return ("xpos" if field == "position" else "xquat"), i * size, size
-        if kind == "actuator" and field == "force":
-            return "actuator_force", i, 1
-        readable = "time, joint:NAME.position|velocity, body:NAME.position|quat, sensor:NAME, actuator:NAME.force"
-        raise Unsupported(f"cannot read {name!r}", where="engine mujoco", allowed=readable)
+    def set(self, values: Mapping[str, Array]) -> None:
+        self._parameters.set(values, self._batch)
 
 
-def _split(name: str) -> tuple[str, str, str]:
-    kind, _, rest = name.partition(":")
-    if kind == "sensor":
-        return kind, rest, ""
-    item, _, field = rest.rpartition(".")
-    return kind, item, field
+def _reduce(parts: list[Array], value: Callable[..., Array], reduce: Reduce) -> Array:
+    """Arrays of shape (n, groups, every, size) to the field's values, (n, groups, [every,] k)."""
+    if reduce == "last":
+        return np.array(value(*(x[:, :, -1] for x in parts)))
+    x = value(*parts)
+    return np.array(x) if reduce == "all" else np.asarray(getattr(x, reduce)(axis=2))
+
+
+def _number(x: object) -> bool:
+    return isinstance(x, (int, float)) and not isinstance(x, bool)

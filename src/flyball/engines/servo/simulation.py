@@ -18,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flyball.base import InputError, Missing, Unsupported
+from flyball.engines import portable
 from flyball.engines.engine import Level, Reduce
+from flyball.engines.portable import JointLayout, Layout, PortableState
 from flyball.scenes import Scene
 
 Array = NDArray[np.float64]
@@ -75,6 +77,15 @@ class ServoSimulation:
         self._reach = [self._coef[t] if t >= 0 else float(model.actuator_gear[i, 0]) for i, t in enumerate(self._on)]
         self._gain = model.actuator_gainprm[:, :3] * _affine(model.actuator_gaintype, model.actuator_gainprm)
         self._bias = model.actuator_biasprm[:, :3] * (model.actuator_biastype[:, None] == mujoco.mjtBias.mjBIAS_AFFINE)
+        body = model.body(int(model.jnt_bodyid[0])).name
+        bodies = (model.body(i).name for i in range(1, model.nbody))
+        self.layout = Layout(
+            (JointLayout(self.joint, "hinge", body),),
+            tuple(self._actuators),
+            tuple(filter(None, bodies)),
+            {},
+            tuple(self._tendons),
+        )
         self._start = float(model.qpos0[0])
         self._inertia, self._gravity = _pendulum(model)
         self._fields: dict[str, Array] = {}
@@ -114,6 +125,12 @@ class ServoSimulation:
         if state.shape[-1] != 3:
             raise InputError(f"the state has {state.shape[-1]} numbers per world", allowed="3", where="restore")
         self._state[slice(None) if worlds is None else worlds] = state
+
+    def portable(self) -> tuple[PortableState, list[str]]:
+        return portable.take(self), []
+
+    def place_portable(self, state: PortableState, worlds: NDArray[np.int64] | None = None) -> list[str]:
+        return portable.put(self, state, worlds)
 
     def status(self) -> NDArray[np.bool_]:
         return np.asarray(np.isfinite(self._state).all(axis=1))
@@ -158,6 +175,9 @@ class ServoSimulation:
                 out[name] = x.copy() if reduce == "all" else getattr(x, reduce)(axis=2)
         return out
 
+    def lag(self, name: str) -> float:
+        return self.timestep if self._column(name) >= 3 else 0.0
+
     def read(self, names: Sequence[str]) -> dict[str, Array]:
         out = {}
         for name in names:
@@ -175,6 +195,9 @@ class ServoSimulation:
             *(f"actuator:NAME.{f}" for f in _ACTUATOR),
             "tendon:NAME.force_limit",
         ]
+
+    def facts(self) -> list[str]:
+        return []
 
     def get(self, name: str) -> Array:
         self._check_settable(name)
