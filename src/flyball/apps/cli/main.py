@@ -32,9 +32,10 @@ VERBS = {
     "episodes": "ask for episodes, look at one, find more like it",
     "datasets": "build, compare, verify, export and import datasets",
     "reports": "list reports, or show one",
-    "robots": "list the robots there are models of",
+    "robots": "list robots and the models found here, or check models",
     "tasks": "list tasks, or the parameters of one",
     "engines": "list physics engines, or check them against mechanics",
+    "picture": "draw what a camera sees of a model or a task",
     "doctor": "check this machine and a workspace",
 }
 

@@ -87,6 +87,16 @@ ACTUATORS = (
 )
 SENSORS = '<touch name="pad_left" site="pad_left"/><touch name="pad_right" site="pad_right"/>'
 
+
+def mjcf() -> str:
+    """The arm alone as a whole model, fixed to the world."""
+    return f"""<mujoco model="flyarm"><compiler angle="radian"/>
+<option timestep=".004" integrator="implicitfast" cone="elliptic" impratio="10"/>
+{DEFAULTS}<worldbody>{ARM}</worldbody>
+<equality>{EQUALITY}</equality><tendon>{TENDON}</tendon>
+<actuator>{ACTUATORS}</actuator><sensor>{SENSORS}</sensor></mujoco>"""
+
+
 _JOINTS = (
     Joint("yaw", "revolute", -2.5, 2.5, 2.0, 150.0),
     Joint("shoulder", "revolute", -0.6, 2.0, 2.0, 150.0),
