@@ -19,7 +19,11 @@ Reduce = Literal["last", "max", "min", "mean", "all"]
 engines = PluginTable(
     "engine",
     "flyball.engines",
-    {"mujoco": "flyball.engines.mujoco:MujocoEngine", "servo": "flyball.engines.servo:ServoEngine"},
+    {
+        "drake": "flyball.engines.drake:DrakeEngine",
+        "mujoco": "flyball.engines.mujoco:MujocoEngine",
+        "servo": "flyball.engines.servo:ServoEngine",
+    },
 )
 
 
