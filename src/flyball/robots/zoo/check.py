@@ -20,18 +20,11 @@ Level = Literal["error", "warning", "note"]
 
 LIGHTEST, HEAVIEST = 1e-5, 5000.0
 """Bodies outside are hardly meant [kg]; 5 t is the heaviest that industrial arms and their loads get."""
-SMALLEST, LARGEST = 0.005, 50.0
-"""Extents outside are hardly meant [m]: above, millimetres were read as metres."""
-TOO_WIDE, TOO_NARROW = 2.0, 0.02
-"""Radius of gyration over the distance to the body's farthest point. It cannot exceed 1 when mass lies within the
-shape; 2 leaves room for what is not modelled. A solid body has more than 0.3; 0.02 is the unit matrix in kg mm^2."""
 DEPTH = 1e-3
 """Overlap that counts as a collision [m]: ten times what resting contacts of a light robot sink in."""
 SECONDS = 0.5
 GAIN = 0.05
 """Energy that a model at rest may gain when let go, over weight times size; overlaps that push apart give some."""
-TURNS = 4 * np.pi
-"""A range beyond this is more likely in degrees [rad]."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +72,23 @@ def check(found: FoundModel) -> Check:
         import mujoco  # noqa: F401
     except ModuleNotFoundError as err:
         raise NotPossible("checking a model needs MuJoCo", run_next="pip install 'flyball[sim]'") from err
+    from flyball.robots.models.plausibility import suspicions
+
     imported = found.load()
+    suspected = set(suspicions(imported.model))
     findings = [Finding("warning", "import", text) for text in imported.losses]
-    findings += [Finding("note", "import", text) for text in imported.notes]
+    findings += [Finding("note", "import", text) for text in imported.notes if text not in suspected]
+    findings += [_suspicion(text) for text in sorted(suspected)]
     facts, judged = judge(imported.compile())
     order = ("error", "warning", "note")
     findings = sorted([*judged, *findings], key=lambda f: order.index(f.level))
     return Check(found.name, {**facts, "base": imported.base}, tuple(findings))
+
+
+def _suspicion(text: str) -> Finding:
+    """A mix-up of units, said as ``body NAME: ...`` or of the whole model."""
+    element, colon, rest = text.partition(": ")
+    return Finding("warning", element, rest) if colon and " " in element else Finding("warning", "model", text)
 
 
 def judge(model: Any) -> tuple[dict[str, Any], list[Finding]]:
@@ -106,12 +109,10 @@ def judge(model: Any) -> tuple[dict[str, Any], list[Finding]]:
         "mass": float(model.body_mass[1:].sum()),
         "extent": extent,
     }
-    findings = [*_bodies(model, extent), *_joints(model, data), *_actuators(model, data), *_overlaps(model, data)]
+    findings = [*_bodies(model), *_joints(model, data), *_actuators(model, data), *_overlaps(model, data)]
     if not model.nbody > 1:
         findings.append(Finding("error", "model", "has no bodies"))
-    elif extent and not SMALLEST <= extent <= LARGEST:
-        findings.append(Finding("warning", "model", f"is {extent:.3g} m across; are its lengths in metres?"))
-    findings += _let_go(model, data, extent)
+    findings += _let_go(model, data, extent) if model.nv else []
     return facts, findings
 
 
@@ -131,7 +132,7 @@ def _extent(model: Any, data: Any) -> float:
     return float(np.linalg.norm((p + r).max(0) - (p - r).min(0)))
 
 
-def _bodies(model: Any, extent: float) -> Iterator[Finding]:
+def _bodies(model: Any) -> Iterator[Finding]:
     for b in range(1, model.nbody):
         mass, inertia, element = float(model.body_mass[b]), np.sort(model.body_inertia[b]), _name(model, "body", b)
         if model.body_weldid[b] == 0:
@@ -146,26 +147,6 @@ def _bodies(model: Any, extent: float) -> Iterator[Finding]:
         if inertia[0] + inertia[1] < inertia[2] * (1 - 1e-6):
             text = f"principal inertia {inertia} kg m^2 breaks the triangle inequality: no mass distribution has it"
             yield Finding("error", element, text)
-        reach = _reach(model, b)
-        ratio = np.sqrt(inertia[2] / mass) / (reach or extent or 1.0)
-        if ratio > TOO_WIDE:
-            yield Finding("warning", element, f"its inertia is that of a body {ratio:.0f} times its size")
-        elif reach and ratio < TOO_NARROW and mass > 0.01:
-            yield Finding(
-                "warning", element, f"its inertia is that of a body {1 / ratio:.0f} times smaller than its shape"
-            )
-
-
-def _reach(model: Any, body: int) -> float:
-    """From the centre of mass to the farthest point of the body's shapes [m], 0 without shapes."""
-    first, count = int(model.body_geomadr[body]), int(model.body_geomnum[body])
-    return max(
-        (
-            float(np.linalg.norm(model.geom_pos[g] - model.body_ipos[body]) + model.geom_rbound[g])
-            for g in range(first, first + count)
-        ),
-        default=0.0,
-    )
 
 
 def _joints(model: Any, data: Any) -> Iterator[Finding]:
@@ -173,17 +154,15 @@ def _joints(model: Any, data: Any) -> Iterator[Finding]:
 
     driven = {int(i) for i, t in zip(model.actuator_trnid[:, 0], model.actuator_trntype, strict=True) if t == 0}
     for j in range(model.njnt):
-        element, kind = _name(model, "joint", j), model.jnt_type[j]
-        if kind not in (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE):
+        element, hinge = _name(model, "joint", j), model.jnt_type[j] == int(mujoco.mjtJoint.mjJNT_HINGE)
+        if not hinge and model.jnt_type[j] != int(mujoco.mjtJoint.mjJNT_SLIDE):
             continue
-        q, (low, high), hinge = data.qpos[model.jnt_qposadr[j]], model.jnt_range[j], kind == mujoco.mjtJoint.mjJNT_HINGE
+        q, (low, high) = data.qpos[model.jnt_qposadr[j]], model.jnt_range[j]
         unit = "rad" if hinge else "m"
         if not model.jnt_limited[j]:
             level: Level = "note" if hinge else "warning"
             yield Finding(level, element, "has no position limits" + ("" if j in driven else " and no actuator"))
         else:
-            if hinge and max(abs(low), abs(high)) > TURNS:
-                yield Finding("warning", element, f"turns from {low:g} to {high:g} rad; are these degrees?")
             if not low - 1e-6 <= q <= high + 1e-6:
                 text = f"stands at {q:.3g} {unit} in the reference pose, outside its limits [{low:.3g}, {high:.3g}]"
                 yield Finding("warning", element, text)
@@ -201,9 +180,9 @@ def _actuators(model: Any, data: Any) -> Iterator[Finding]:
         return
     inertia = np.zeros((model.nv, model.nv))
     mujoco.mj_fullM(model, data, inertia)
+    joints = int(mujoco.mjtTrn.mjTRN_JOINT), int(mujoco.mjtTrn.mjTRN_JOINTINPARENT)
     for a in range(model.nu):
-        element, trn = _name(model, "actuator", a), model.actuator_trntype[a]
-        on_joint = trn in (mujoco.mjtTrn.mjTRN_JOINT, mujoco.mjtTrn.mjTRN_JOINTINPARENT)
+        element, on_joint = _name(model, "actuator", a), int(model.actuator_trntype[a]) in joints
         j = int(model.actuator_trnid[a, 0])
         bounded = model.actuator_forcelimited[a] or (on_joint and model.jnt_actfrclimited[j])
         if not bounded and not (model.actuator_ctrllimited[a] and model.actuator_biastype[a] == 0):
@@ -254,8 +233,8 @@ def _let_go(model: Any, data: Any, extent: float) -> Iterator[Finding]:
     for k in range(steps):
         mujoco.mj_step(model, data)
         if any(data.warning[w].number for w in bad) or not np.isfinite(data.qvel).all():
-            worst = next((int(data.warning[w].lastinfo) for w in bad if data.warning[w].number), 0)
-            element = _name(model, "joint", int(model.dof_jntid[min(worst, model.nv - 1)])) if model.nv else "model"
+            worst = int(np.argmax(np.nan_to_num(np.abs(data.qacc), nan=np.inf)))
+            element = _name(model, "joint", int(model.dof_jntid[worst]))
             yield Finding(
                 "error", element, f"diverges after {(k + 1) * model.opt.timestep:.3f} s of simulation, undriven"
             )

@@ -1,7 +1,8 @@
 """The Flybase: a differential drive on two wheels and two ball casters.
 
 In: nothing. Out: MJCF, embodiment, and the kinematics between wheels and twist. x is forward, z up, the origin on the
-axle's middle at axle height. Wheels are velocity servos with a torque limit; casters are balls without friction.
+axle's middle at axle height. Wheels are velocity servos with a torque limit, their tyres crowned: a tyre touches the
+ground at one point, so that ``TRACK`` is what it turns by. Casters are balls without friction.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def mjcf(*, floor: bool = False) -> str:
     x, y, z = CHASSIS
     wheels = "".join(
         f'<body name="{name}_wheel" pos="0 {side * TRACK / 2} 0"><joint name="{name}" axis="0 1 0" armature=".005"/>'
-        f'<geom type="cylinder" size="{RADIUS} {WIDTH / 2}" euler="{np.pi / 2:.9f} 0 0" mass="{WHEEL_MASS}" '
+        f'<geom type="ellipsoid" size="{RADIUS} {WIDTH / 2} {RADIUS}" mass="{WHEEL_MASS}" '
         'friction="1 .005 .0001"/></body>'
         for name, side in (("left", 1), ("right", -1))
     )

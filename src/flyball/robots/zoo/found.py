@@ -201,10 +201,8 @@ def named(files: Sequence[Path], top: Path) -> Iterator[tuple[str, Path]]:
     for file in files:
         words = PurePosixPath(file.relative_to(top).as_posix()).with_suffix("").parts
         parts[file] = tuple(w for w in words if w.lower() not in _GENERIC and not w.startswith("_")) or words[-1:]
+    longest = max(map(len, parts.values()), default=0)
+    counts = [Counter(p[-n:] for p in parts.values()) for n in range(1, longest + 1)]
     for file, words in parts.items():
-        for n in range(1, len(words) + 1):
-            if Counter(p[-n:] for p in parts.values())[words[-n:]] == 1:
-                yield "/".join(words[-n:]), file
-                break
-        else:
-            yield file.relative_to(top).as_posix(), file
+        size = next((n for n in range(1, len(words) + 1) if counts[n - 1][words[-n:]] == 1), 0)
+        yield "/".join(words[-size:]) if size else file.relative_to(top).as_posix(), file
