@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from flyball.apps.cli.output import Output
-from flyball.base import FlyballError
+from flyball.base import FlyballError, NotPossible
 
 _NEEDED = {
     "edge agent": (
@@ -51,6 +51,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     check("system", lambda: (os.name == "posix", f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"))
     for part, names in _NEEDED.items():
         check(part, lambda names=names: _installed(names))  # type: ignore[misc]
+    check("rendering", _rendering)
     check("loopback", _loopback)
     check("disk", lambda: _disk(args.workspace))
     check("workspace", lambda: _workspace(args.workspace))
@@ -69,6 +70,20 @@ def _installed(names: tuple[str, ...]) -> tuple[bool, str]:
     if missing:
         return False, f"missing {', '.join(missing)}; try: pip install 'flyball[demo]'"
     return True, ", ".join(found)
+
+
+def _rendering() -> tuple[bool, str]:
+    """What draws colours. Nothing that does is no failure: the loop runs without pictures."""
+    try:
+        from flyball.engines.rendering.backends import choose, tried
+    except ModuleNotFoundError as err:
+        return True, f"no pictures: {err.name} is not installed; try: pip install 'flyball[demo]'"
+    try:
+        name = choose()
+    except NotPossible as err:
+        return True, f"no colours, labels only: {err.line()}"
+    found = tried(name)
+    return True, f"{name}: {found.what}" + ("" if found.hardware else " (no GPU)")
 
 
 def _loopback() -> tuple[bool, str]:

@@ -1,0 +1,232 @@
+"""Drawing with OpenGL. In: worlds, a camera, what is wanted. Out: rgb, and depth with geom ids, from one context.
+
+MuJoCo's rasterizer through EGL or OSMesa. Labels are drawn without multisampling: a blended id would be another geom's.
+A context belongs to the thread that made it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import weakref
+from typing import Any
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from flyball.base import InputError, NotPossible
+from flyball.engines.rendering.worlds import GROUPS, Poses, Worlds, put_view
+from flyball.scenes.camera import Camera
+
+_LARGEST = 8192
+_MAX_GEOMS = 20_000
+_open: weakref.WeakSet[Rasterizer] = weakref.WeakSet()
+
+
+class Rasterizer:
+    """OpenGL pictures of one model.
+
+    Args:
+      worlds: what is drawn.
+      platform: ``egl`` or ``osmesa``.
+      preset: ``fast`` (no shadows, reflections or multisampling) or ``quality`` (all three, finer curved surfaces).
+    """
+
+    kinds = frozenset({"rgb", "depth", "segmentation", "normals", "flow"})
+
+    def __init__(self, worlds: Worlds, platform: str, preset: str) -> None:
+        self._worlds, self._preset, self._platform = worlds, preset, platform
+        self._quality = preset == "quality"
+        m = worlds.model
+        self._samples = max(int(m.vis.quality.offsamples), 4) if self._quality else 0
+        if self._quality:
+            m.vis.quality.numslices, m.vis.quality.numstacks = 64, 32
+        self._scene = mujoco.MjvScene(m, maxgeom=_MAX_GEOMS)
+        self._option = mujoco.MjvOption()
+        self._option.geomgroup[:] = GROUPS
+        for group in ("site", "joint", "tendon", "actuator", "skin"):  # marks for people, which no camera sees
+            getattr(self._option, f"{group}group")[:] = 0
+        self._option.flags[mujoco.mjtVisFlag.mjVIS_RANGEFINDER] = 0
+        self._camera = mujoco.MjvCamera()
+        self._camera.type, self._camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, worlds.view
+        self._context: Any = None
+        self._drawing: dict[int, Any] = {}
+        self._size = (0, 0)
+        self._ids: dict[bytes, NDArray[np.int32]] = {}
+        _open.add(self)
+
+    def draw(self, poses: Poses, camera: Camera, rgb: bool, labels: bool) -> dict[str, NDArray[Any]]:
+        """``rgb`` (n, h, w, 3) uint8; ``depth`` (n, h, w) float32 [m], inf: nothing; ``geom`` (n, h, w) int32, -1."""
+        wide, lookup = _wider(camera) if camera.distorted else (camera, None)
+        n, h, w = self._worlds.n, camera.height, camera.width
+        out: dict[str, NDArray[Any]] = {}
+        if rgb:
+            out["rgb"] = np.empty((n, h, w, 3), np.uint8)
+        if labels:
+            out["depth"], out["geom"] = np.empty((n, h, w), np.float32), np.empty((n, h, w), np.int32)
+        self._make(wide.width, wide.height)
+        rect = mujoco.MjrRect(0, 0, wide.width, wide.height)
+        colour = np.empty((wide.height, wide.width, 3), np.uint8)
+        window = np.empty((wide.height, wide.width), np.float32)
+        self._context.make_current()
+        for i in range(n):
+            self._arrange(i, poses, wide)
+            if rgb:
+                self._flags(labels=False)
+                drawing = self._drawing[self._samples]
+                mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, drawing)
+                mujoco.mjr_render(rect, self._scene, drawing)
+                mujoco.mjr_readPixels(colour, None, rect, drawing)
+                out["rgb"][i] = colour[::-1] if lookup is None else lookup.blend(colour[::-1])
+            if labels:
+                self._flags(labels=True)
+                drawing = self._drawing[0]
+                mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, drawing)
+                mujoco.mjr_render(rect, self._scene, drawing)
+                mujoco.mjr_readPixels(colour, window, rect, drawing)
+                depth, geom = self._metres(window[::-1]), self._geoms(colour[::-1])
+                if lookup is not None:
+                    depth, geom = lookup.labels(depth, geom)
+                out["depth"][i], out["geom"][i] = depth, geom
+        return out
+
+    def close(self) -> None:
+        """Free the context; drawing again makes a new one."""
+        if self._context is not None:
+            self._context.make_current()
+            for drawing in self._drawing.values():
+                drawing.free()
+            self._context.free()
+        self._context, self._drawing, self._size = None, {}, (0, 0)
+
+    def _make(self, width: int, height: int) -> None:
+        """A context with buffers that are large enough."""
+        if self._context is not None and width <= self._size[0] and height <= self._size[1]:
+            return
+        size = (max(width, self._size[0]), max(height, self._size[1]))
+        self.close()
+        try:
+            self._context = _gl_context(self._platform)(*size)
+            self._context.make_current()
+            m = self._worlds.model
+            m.vis.global_.offwidth, m.vis.global_.offheight = size
+            for samples in {0, self._samples}:
+                m.vis.quality.offsamples = samples
+                drawing = mujoco.MjrContext(m, mujoco.mjtFontScale.mjFONTSCALE_100)
+                drawing.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
+                self._drawing[samples] = drawing
+        except (AttributeError, ImportError, RuntimeError, mujoco.FatalError) as err:
+            raise NotPossible(
+                f"OpenGL through {self._platform} fails: {err}", where="rendering", run_next="flyball doctor"
+            ) from err
+        self._size = size
+
+    def _arrange(self, i: int, poses: Poses, camera: Camera) -> None:
+        """World i in the scene, seen by a pinhole camera."""
+        d = self._worlds.at(i)
+        put_view(d, self._worlds.view, poses.camera_position[i], poses.camera_rotation[i])
+        s = self._scene
+        mujoco.mjv_updateScene(self._worlds.model, d, self._option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL, s)
+        if s.ngeom >= _MAX_GEOMS:
+            raise InputError(f"more than {_MAX_GEOMS} geoms", where="rendering", allowed="fewer")
+        for eye in s.camera:
+            near = eye.frustum_near
+            left, right = (np.array([-0.5, camera.width - 0.5]) - camera.cx) / camera.fx * near
+            top, bottom = (camera.cy - np.array([-0.5, camera.height - 0.5])) / camera.fy * near
+            eye.frustum_center, eye.frustum_width = (left + right) / 2, (right - left) / 2
+            eye.frustum_top, eye.frustum_bottom = top, bottom
+
+    def _flags(self, labels: bool) -> None:
+        f, flag = self._scene.flags, mujoco.mjtRndFlag
+        f[flag.mjRND_SHADOW] = f[flag.mjRND_REFLECTION] = self._quality and not labels
+        f[flag.mjRND_SEGMENT] = f[flag.mjRND_IDCOLOR] = labels
+
+    def _metres(self, window: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Window depth, reversed (1 near, 0 far), to metres: 1/z is linear in it."""
+        near, far = self._scene.camera[0].frustum_near, self._scene.camera[0].frustum_far
+        w = window.astype(np.float64)
+        z = near * far / (near + w * (far - near))
+        return np.where(w > 0, z, np.inf).astype(np.float32)
+
+    def _geoms(self, colour: NDArray[np.uint8]) -> NDArray[np.int32]:
+        """Colours to geom ids; -1 where nothing is, ngeom + k for soft body k."""
+        m, s = self._worlds.model, self._scene
+        # which geoms are listed depends on which are invisible
+        key = np.append(m.geom_rgba[:, 3], m.mat_rgba[:, 3]).tobytes() + s.ngeom.to_bytes(4, "little")
+        if key not in self._ids:
+            table = np.full(s.ngeom + 1, -1, np.int32)
+            for g in s.geoms[: s.ngeom]:
+                if g.segid >= 0 and g.objtype == mujoco.mjtObj.mjOBJ_GEOM:
+                    table[g.segid + 1] = g.objid
+                elif g.segid >= 0 and g.objtype == mujoco.mjtObj.mjOBJ_FLEX:
+                    table[g.segid + 1] = m.ngeom + g.objid
+            self._ids[key] = table
+        wide = colour.astype(np.int32)
+        return self._ids[key][wide[..., 0] + (wide[..., 1] << 8) + (wide[..., 2] << 16)]
+
+
+def _gl_context(platform: str) -> Any:
+    if platform == "egl":
+        from mujoco.egl import GLContext
+    else:
+        from mujoco.osmesa import GLContext
+    return GLContext
+
+
+class _Lookup:
+    """Where the pixels of a bent picture lie in a wider straight one."""
+
+    def __init__(self, u: NDArray[np.float64], v: NDArray[np.float64]) -> None:
+        self._u, self._v = np.floor(u).astype(np.intp), np.floor(v).astype(np.intp)
+        self._s, self._t = u - self._u, v - self._v
+        self._near = (np.rint(v).astype(np.intp), np.rint(u).astype(np.intp))
+
+    def _corners(self, x: NDArray[Any]) -> list[NDArray[Any]]:
+        u, v = self._u, self._v
+        return [x[v, u], x[v, u + 1], x[v + 1, u], x[v + 1, u + 1]]
+
+    def _mix(self, corners: list[NDArray[Any]]) -> NDArray[Any]:
+        s, t = (x.reshape(*x.shape, *([1] * (corners[0].ndim - 2))) for x in (self._s, self._t))
+        a, b, c, d = corners
+        return (a * (1 - s) + b * s) * (1 - t) + (c * (1 - s) + d * s) * t
+
+    def blend(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Bilinear."""
+        return np.rint(self._mix([c.astype(np.float32) for c in self._corners(rgb)])).astype(np.uint8)
+
+    def labels(
+        self, depth: NDArray[np.float32], geom: NDArray[np.int32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """Ids of the nearest pixel; depth bilinear in 1/z within one geom (exact on planes), else of the nearest."""
+        ids = self._corners(geom)
+        whole = (ids[0] == ids[1]) & (ids[0] == ids[2]) & (ids[0] == ids[3]) & (ids[0] >= 0)
+        z = depth[self._near]
+        smooth = 1 / self._mix([1 / c.astype(np.float64) for c in self._corners(depth)])[whole]
+        z[whole] = smooth
+        return z, geom[self._near]
+
+
+def _wider(camera: Camera) -> tuple[Camera, _Lookup]:
+    """A pinhole camera that sees all that a bent one sees, as finely, and where to look in its picture."""
+    rays = camera.rays()
+    x, y = rays[..., 0], rays[..., 1]
+    f = [1 / max(float(np.diff(a, axis=k).min(initial=np.inf)), 1e-6) for a, k in ((x, 1), (y, 0))]
+    f = [own if not np.isfinite(g) or g < own else g for g, own in zip(f, (camera.fx, camera.fy), strict=True)]
+    # one pixel to spare on every side
+    cx, cy = 1 - float(x.min()) * f[0], 1 - float(y.min()) * f[1]
+    width, height = int(np.ceil(x.max() * f[0] + cx)) + 2, int(np.ceil(y.max() * f[1] + cy)) + 2
+    if max(width, height) > _LARGEST:
+        raise InputError(
+            f"its distortion needs a straight picture of {width} x {height} px",
+            where=f"camera {camera.name}",
+            allowed=f"up to {_LARGEST} px; or the backend warp, which bends its rays",
+        )
+    wide = Camera(camera.name, width, height, f[0], f[1], cx, cy)
+    return wide, _Lookup(x * f[0] + cx, y * f[1] + cy)
+
+
+@atexit.register
+def _close_all() -> None:
+    # PyOpenGL is half gone when objects are collected at exit
+    for rasterizer in list(_open):
+        rasterizer.close()
