@@ -75,7 +75,9 @@ class _Reader:
         self.m, self._mj = m, mujoco
         o = mujoco.mjtObj
         count = {"actuator": m.nactuator, "joint": m.njnt, "camera": m.ncam, "equality": m.neq, "mesh": m.nmesh}
-        count |= {k: getattr(m, f"n{k}") for k in ("body", "geom", "site", "tendon", "light", "sensor", "key", "hfield")}
+        count |= {
+            k: getattr(m, f"n{k}") for k in ("body", "geom", "site", "tendon", "light", "sensor", "key", "hfield")
+        }
         self._type = {k: getattr(o, f"mjOBJ_{k.upper()}") for k in count}
         self.names = {k: [self._own_name(k, i) for i in range(n)] for k, n in count.items()}
         at: dict[tuple[str, int], int] = {}

@@ -142,4 +142,6 @@ def format_of(path: Path) -> str:
     for name in model_formats.names():
         if name not in _SUFFIXES.values() and suffix in model_formats.load(name).suffixes:
             return name
-    raise InputError(f"no model format has the suffix {suffix!r}", where=str(path), allowed=".xml " + " ".join(_SUFFIXES))
+    raise InputError(
+        f"no model format has the suffix {suffix!r}", where=str(path), allowed=".xml " + " ".join(_SUFFIXES)
+    )

@@ -21,7 +21,20 @@ LARGEST = 64 << 20
 DEEPEST = 200
 MOST = 300_000
 """Elements of one model; the largest published robot has fewer than 20,000."""
-_TEXTS = {"name", "class", "childclass", "file", "filename", "body", "joint", "link", "geom", "site", "mesh", "material"}
+_TEXTS = {
+    "name",
+    "class",
+    "childclass",
+    "file",
+    "filename",
+    "body",
+    "joint",
+    "link",
+    "geom",
+    "site",
+    "mesh",
+    "material",
+}
 
 
 @dataclass
