@@ -17,7 +17,7 @@ from flyball.robots.zoo.found import Search, find, named, search
 MJCF = '<mujoco><worldbody><body name="b"><joint name="j"/><geom size=".1"/></body></worldbody></mujoco>'
 URDF = '<robot name="r"><link name="base"/></robot>'
 APACHE = "Apache License\n   Version 2.0, January 2004\n"
-BSD = "Redistribution and use in source and binary forms ... Neither the name of X nor the names of its contributors may"
+BSD = "Redistribution and use in source and binary forms. Neither the name of X nor the names of contributors"
 
 
 def put(folder: Path, files: dict[str, str]) -> Path:

@@ -192,7 +192,7 @@ def _actuators(model: Any, data: Any) -> Iterator[Finding]:
         stiffness = -float(model.actuator_biasprm[a, 1]) if model.actuator_biastype[a] == 1 else 0.0
         if not (on_joint and stiffness > 0 and model.jnt_type[j] >= 2):
             continue
-        if model.actuator_ctrllimited[a] and model.jnt_limited[j]:
+        if model.actuator_ctrllimited[a] and model.jnt_limited[j] and model.actuator_gear[a, 0]:
             (low, high), gear = model.jnt_range[j], model.actuator_gear[a, 0]
             low_c, high_c = sorted(model.actuator_ctrlrange[a] / gear)
             if low_c < low - 1e-3 or high_c > high + 1e-3:

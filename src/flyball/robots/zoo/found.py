@@ -187,8 +187,8 @@ def is_model(file: Path) -> bool:
         return b"<link" in file.read_bytes()
     if tag != "mujoco":
         return False
-    text = file.read_bytes()
-    return b"<body" in text or b"<include" in text
+    text = file.read_bytes()  # bodies outside a worldbody are a part, meant to be included
+    return (b"<worldbody" in text and b"<body" in text) or b"<include" in text
 
 
 def named(files: Sequence[Path], top: Path) -> Iterator[tuple[str, Path]]:
