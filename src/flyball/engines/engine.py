@@ -8,15 +8,15 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from flyball.base import PluginTable
 from flyball.engines.portable import Layout, PortableState
+from flyball.engines.table import EngineTable
 from flyball.scenes import Scene
 
 Level = Literal["exact", "approximate", "unsupported"]
 Reduce = Literal["last", "max", "min", "mean", "all"]
 """How a read is reduced over substeps; ``all`` keeps them, adding an axis."""
 
-engines = PluginTable(
+engines = EngineTable(
     "engine",
     "flyball.engines",
     {

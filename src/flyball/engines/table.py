@@ -1,0 +1,99 @@
+"""The table of engines, with those that live in environments of their own.
+
+In: a name. Out: an engine class, or something that opens one in another process. A TOML file says which:
+
+    [engines.newton-gpu]
+    python = "/opt/newton/bin/python"   # the interpreter that has the library; relative to this file
+    engine = "newton"                   # its name over there, when it differs
+    timeout_s = 600                     # a call that takes longer has failed
+
+The file is the one that the environment variable ``FLYBALL_ENGINES`` names, else ``flyball.toml`` in the current
+folder. A name that is also an engine of this environment means the one in the file.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from flyball.base import InputError, Missing, PluginTable
+from flyball.base.config import from_plain
+
+VARIABLE = "FLYBALL_ENGINES"
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Where an engine lives.
+
+    Attributes:
+      python: interpreter of its environment.
+      engine: its name over there; "": the same.
+      timeout_s: a call that takes longer has failed [s].
+    """
+
+    python: str
+    engine: str = ""
+    timeout_s: float = 1800.0
+
+
+def configured() -> dict[str, Elsewhere]:
+    """Engines of the file, by name; empty without a file.
+
+    Raises:
+      InputError: naming the file, the key and what is allowed there.
+    """
+    named = os.environ.get(VARIABLE)
+    path = Path(named or "flyball.toml").expanduser()
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as err:
+        if named:
+            raise Missing("no such file", where=f"{VARIABLE}={named}") from err
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
+        raise InputError(f"cannot be read: {err}", where=str(path), allowed="TOML") from err
+    table = data.get("engines", {})
+    if not isinstance(table, dict):
+        raise InputError(f"got {table!r}", where=f"{path}: engines", allowed="tables [engines.NAME]")
+    return {name: _elsewhere(row, f"{path}: engines.{name}", path.absolute().parent) for name, row in table.items()}
+
+
+def _elsewhere(row: Any, where: str, folder: Path) -> Elsewhere:
+    found = from_plain(Elsewhere, row, where=where)
+    if not (found.python and found.timeout_s > 0):
+        raise InputError(f"got {row!r}", where=where, allowed="python: an interpreter, timeout_s: more than 0")
+    # a link is not followed: an interpreter knows its environment by where the link to it lies
+    return replace(found, python=str(folder / Path(found.python).expanduser()))
+
+
+class EngineTable(PluginTable):
+    """Plug-ins, and engines in other environments."""
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        return sorted({*super().names(), *configured()})
+
+    def load(self, name: str) -> Any:
+        """What makes the engine of that name when it is called.
+
+        Raises:
+          Missing: unknown name.
+          NotPossible: a library is not installed.
+        """
+        elsewhere = configured().get(name)
+        if elsewhere is None:
+            return super().load(name)
+        from flyball.engines.remote import RemoteEngine  # it needs the interface, which needs this table
+
+        make: Callable[[], Any] = partial(RemoteEngine, name, **vars(elsewhere))
+        return make
+
+    def in_process(self, name: str) -> Any:
+        """The engine of this environment, whatever the file says."""
+        return super().load(name)
