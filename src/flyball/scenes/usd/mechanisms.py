@@ -8,6 +8,7 @@ right when a file is referenced somewhere else.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,8 +35,8 @@ class Mechanisms:
             self._tendon(index, name)
         for index, actuator in enumerate(self.model.actuators.values()):
             self._actuator(index, actuator)
-        for equality in self.model.equalities.values():
-            self._equality(equality)
+        for index, equality in enumerate(self.model.equalities.values()):
+            self._equality(self._named(index, equality))
         self._filters()
         for sensor in self.model.sensors.values():
             self._sensor(sensor)
@@ -166,6 +167,15 @@ class Mechanisms:
             drive.CreateMaxForceAttr(float(np.abs(a.forcerange).max() * abs(a.gear[0])))
 
     # equalities -------------------------------------------------------------------------------------------
+
+    def _named(self, i: int, e: Equality) -> Equality:
+        """With the names of the joints or tendons it is between, which MuJoCo keeps under no object type."""
+        if e.kind not in ("joint", "tendon"):
+            return e
+        names = [*(self.model.joints if e.kind == "joint" else self.model.tendons)]
+        ends = (int(self.m.eq_obj1id[i]), int(self.m.eq_obj2id[i]))
+        first, second = (names[k] if k >= 0 else "" for k in ends)
+        return replace(e, first=first, second=second)
 
     def _equality(self, e: Equality) -> None:
         if e.kind == "joint" and e.second:
