@@ -56,7 +56,7 @@ class Mixture(Distribution):
 
     def law(self, draws: Draws, name: str) -> Law:
         """Quantiles by bisection of the mixed distribution function, for use as a marginal."""
-        shares = np.diff(cumulative(self.weights, len(self.of), name), prepend=0.0)
+        shares: list[float] = np.diff(cumulative(self.weights, len(self.of), name), prepend=0.0).tolist()
         laws = [x.law(draws, f"{name}/{place}") for place, x in self.parts() if isinstance(x, Distribution)]
         if len(laws) < len(self.of) or any(one.cdf is None for one in laws):
             return super().law(draws, name)
@@ -103,7 +103,7 @@ class Ramp(Distribution):
 
     def law(self, draws: Draws, name: str) -> Law:
         x = self.sample(draws, name)
-        return Law(lambda u: x, lambda y: (y >= x) * 1.0)
+        return Law(lambda u: x)
 
     def sample(self, draws: Draws, name: str) -> Array:
         s = np.clip((draws.progress - self.begin) / (self.finish - self.begin), 0.0, 1.0)

@@ -34,6 +34,7 @@ VERBS = {
     "reports": "list reports, or show one",
     "robots": "list robots and the models found here, or check models",
     "tasks": "list tasks, or the parameters of one",
+    "variations": "draw worlds from a file of variations",
     "engines": "list physics engines, or check them against mechanics",
     "picture": "draw what a camera sees of a model or a task",
     "doctor": "check this machine and a workspace",
