@@ -93,7 +93,7 @@ class _Reader:
         for kind in ("camera", "light"):
             owner = m.cam_bodyid if kind == "camera" else m.light_bodyid
             self.names[kind] = [x or place(kind, i, int(owner[i])) for i, x in enumerate(self.names[kind])]
-        for kind in ("actuator", "equality", "mesh", "tendon", "sensor", "key", "hfield"):
+        for kind in ("actuator", "mesh", "tendon", "sensor", "key", "hfield"):
             self.names[kind] = [x or f"{kind}{i}" for i, x in enumerate(self.names[kind])]
 
     def _own_name(self, kind: str, i: int) -> str:
@@ -113,12 +113,13 @@ class _Reader:
 
     def model(self) -> Model:
         m = self.m
-        opt = {k: np.array(getattr(m.opt, k), float) for k in _OPTION}
+        opt: dict[str, Any] = {k: np.array(getattr(m.opt, k), float) for k in _OPTION}
         opt |= {"integrator": self._word("mjtIntegrator", m.opt.integrator), "cone": self._word("mjtCone", m.opt.cone)}
         opt |= {"disableflags": int(m.opt.disableflags), "enableflags": int(m.opt.enableflags)}
         others = {
             "flexes": m.nflex,
             "skins": m.nskin,
+            "textures": m.ntex,
             "height fields": m.nhfield,
             "plug-ins": m.nplugin,
             "tuples": m.ntuple,
@@ -283,14 +284,20 @@ class _Reader:
     def _equality(self, i: int) -> Equality:
         m = self.m
         kind = self._word("mjtEq", m.eq_type[i])
-        objects, first = self._object(m.eq_objtype[i], int(m.eq_obj1id[i]))
+        if kind in ("joint", "tendon"):  # MuJoCo leaves the object's type open here
+            objects, names, used = kind, self.names[kind], 5
+            first, second = (names[k] if k >= 0 else "" for k in (int(m.eq_obj1id[i]), int(m.eq_obj2id[i])))
+        else:
+            objects, first = self._object(m.eq_objtype[i], int(m.eq_obj1id[i]))
+            second, used = self._object(m.eq_objtype[i], int(m.eq_obj2id[i]))[1], 11
+        name = self.names["equality"][i]
         return Equality(
-            name=self.names["equality"][i],
+            name=name or f"{kind}:{first}|{second}",
             kind=kind,
             object_kind=objects,
             first=first,
-            second=self._object(m.eq_objtype[i], int(m.eq_obj2id[i]))[1],
-            data=np.concatenate([m.eq_data[i].astype(float), np.zeros(12)])[:12],
+            second=second,
+            data=np.concatenate([m.eq_data[i].astype(float)[:used], np.zeros(11 - used)]),
             active=bool(m.eq_active0[i]),
             solref=m.eq_solref[i].copy(),
             solimp=m.eq_solimp[i].copy(),
@@ -353,7 +360,7 @@ class _Reader:
     def _camera(self, i: int) -> Camera:
         m = self.m
         own = bool(np.any(m.cam_sensorsize[i] > 0))
-        mode = self._word("mjtCamLight", m.cam_mode[i]).removeprefix("camlight_")
+        mode = self._word("mjtCamLight", m.cam_mode[i])
         target = int(m.cam_targetbodyid[i])
         return Camera(
             name=self.names["camera"][i],
@@ -379,7 +386,7 @@ class _Reader:
             kind=self._word("mjtLightType", m.light_type[i]),
             pos=m.light_pos[i].copy(),
             dir=m.light_dir[i].copy(),
-            mode=self._word("mjtCamLight", m.light_mode[i]).removeprefix("camlight_"),
+            mode=self._word("mjtCamLight", m.light_mode[i]),
             target=self.names["body"][target] if target >= 0 else "",
             active=bool(m.light_active[i]),
             castshadow=bool(m.light_castshadow[i]),

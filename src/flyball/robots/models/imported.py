@@ -119,7 +119,7 @@ def load(path: Path, options: ReadOptions | None = None) -> Imported:
       NotPossible: the format's library is not installed.
     """
     path = Path(path)
-    return model_formats.load(format_of(path))().read(path, options or ReadOptions())  # type: ignore[no-any-return]
+    return model_formats.load(format_of(path))().read(path, options or ReadOptions())
 
 
 def format_of(path: Path) -> str:

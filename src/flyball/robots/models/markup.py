@@ -6,6 +6,7 @@ path, or one line that names the element. No entity is ever expanded, and depth,
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -50,16 +51,29 @@ class Document:
     root: Element
     where: str
     comments: list[str] = field(default_factory=list)
+    origin: dict[Element, tuple[Document, Element]] = field(default_factory=dict)
+    """Of a document made from another one: which element there an element stands for."""
     _place: dict[Element, tuple[str, int, Element | None]] = field(default_factory=dict)
+
+    @classmethod
+    def new(cls, tag: str, attributes: dict[str, str], made_from: Document) -> Document:
+        """A document with a root only, made from another one."""
+        document = cls(Element(tag, attributes), made_from.where)
+        document._place[document.root] = (made_from.where, 0, None)
+        document.origin[document.root] = (made_from, made_from.root)
+        return document
 
     def at(self, element: Element, attribute: str = "") -> str:
         """Where an element is: ``arm.urdf:12 robot/link[hand]/inertial/mass``."""
+        if element in self.origin:
+            source, place = self.origin[element]
+            return source.at(place)
         parts: list[str] = []
         e: Element | None = element
         while e is not None:
             name = e.get("name") or ""
             parent = self._place[e][2] if e in self._place else None
-            twins = [] if name or parent is None else [x for x in parent if x.tag == e.tag]  # type: ignore[union-attr]
+            twins = [] if name or parent is None else [x for x in parent if x.tag == e.tag]
             number = str(next(i for i, x in enumerate(twins) if x is e)) if len(twins) > 1 and e in twins else ""
             label = f"[{name[:60] or number}]" if name or number else ""
             parts.append(f"{e.tag}{label}")
@@ -85,11 +99,18 @@ class Document:
         self.comments += other.comments
 
     def add(self, parent: Element, tag: str, attributes: dict[str, str], like: Element) -> Element:
-        """Append a new element that counts as standing where ``like`` stands."""
+        """Append a new element that counts as standing where ``like`` stands, here or in the document of origin."""
         child = Element(tag, attributes)
         parent.append(child)
-        file, line, _ = self._place[like]
-        self._place[child] = (file, line, parent)
+        if like in self._place:
+            file, line, _ = self._place[like]
+            self._place[child] = (file, line, parent)
+            if like in self.origin:
+                self.origin[child] = self.origin[like]
+        else:
+            source = self.origin[self.root][0]
+            self._place[child] = (self.where, 0, parent)
+            self.origin[child] = (source, like)
         return child
 
     def text(self) -> tuple[str, list[Element]]:
@@ -168,10 +189,8 @@ def root_tag(path: Path) -> str:
     parser.StartElementHandler = lambda tag, _attributes: found.append(tag)
     with path.open("rb") as f:
         head = f.read(1 << 16)
-    try:
+    with contextlib.suppress(expat.ExpatError, ValueError, LookupError):
         parser.Parse(head, False)
-    except (expat.ExpatError, ValueError, LookupError):
-        pass
     return found[0] if found else ""
 
 

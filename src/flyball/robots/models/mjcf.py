@@ -8,8 +8,9 @@ every file is found, bounded and taken in before MuJoCo sees the model.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from xml.etree.ElementTree import Element
 
 from flyball.base import InputError, Unsupported
@@ -109,14 +110,12 @@ def compile_document(
     document: Document,
     assets: dict[str, bytes],
     include: dict[str, bytes] | None = None,
-    extra: dict[str, object] | None = None,
-    at: Callable[[Element], str] | None = None,
+    extra: Mapping[str, Any] | None = None,
 ) -> tuple[str, Compiled, list[str]]:
     """Compile a document; a refusal names the element that MuJoCo complains about.
 
     Args:
       extra: a sidecar to apply first.
-      at: where an element came from, when the document was made from another one.
 
     Returns:
       The text, the compiled model, and what of the sidecar found no place.
@@ -127,12 +126,11 @@ def compile_document(
     check(document)
     losses = sidecar.apply(document, extra or {})
     text, starts = document.text()
-    place = at or document.at
     try:
         compiled = compile_guarded(text, assets, include, where=document.where)
     except CompileError as err:
         named = _complained_about(err, document, starts)
-        raise InputError(_plain(err.what), where=document.where if named is None else place(named)) from err
+        raise InputError(_plain(err.what), where=document.where if named is None else document.at(named)) from err
     return compiled.flat or text, compiled, losses
 
 

@@ -2,7 +2,7 @@
 
 In: nothing (see ``flyball.robots.models.facts`` for where they come from). Out: ``Model``, a set of named elements of
 a dozen kinds, all in SI units and parent-relative frames, which readers, writers, comparisons and engines share.
-Elements that the author left without a name are called after where they are: ``BODY/geom0``, ``actuator3``.
+Elements that the author left without a name are called after where they are: ``BODY/geom0``, ``actuator3``, ``joint:left|right``.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ class Equality:
     Attributes:
       first, second: names of the two bodies, joints, sites or tendons; ``second`` may be "".
       object_kind: what they are.
-      data: MuJoCo's equality parameters, (12,); for ``joint``: polynomial coefficients in the first five.
+      data: MuJoCo's equality parameters, (11,); for ``joint``: polynomial coefficients in the first five.
     """
 
     name: str

@@ -102,7 +102,8 @@ def _bodies(model: Model) -> list[str]:
         elif gyration > 0 and reach > OFF * 10 * gyration:
             ratio = reach / gyration
             out.append(f"body {body.name}: its shapes are {ratio:.3g} times the size its inertia stands for: units?")
-        volume = max(float(np.prod(np.maximum(2 * half_extent(g, model), 1e-9))) for g in geoms)
+        boxes = [2 * half_extent(g, model) for g in geoms]
+        volume = max(float(np.prod(np.maximum(box, 0.01 * box.max()))) for box in boxes)  # sheets have some thickness
         density = body.mass / volume
         if extent > 1e-3 and not _DENSITY[0] < density < _DENSITY[1]:
             out.append(f"body {body.name}: its density would be {density:.2g} kg/m^3: units of mass or length?")

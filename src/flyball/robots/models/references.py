@@ -141,7 +141,7 @@ def _root(folder: Path) -> Path:
 
 
 def licence_near(model: Path, comments: Sequence[str], root: Path) -> str:
-    """The first line that says something of the nearest licence file, up to ``root``; else of a comment in the model."""
+    """The first telling line of the nearest licence file, up to ``root``; else of a comment in the model."""
     folder = model.resolve().parent
     for above in [folder, *folder.parents]:
         try:
