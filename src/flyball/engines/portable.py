@@ -1,8 +1,8 @@
 """What a scene has, by name, and the part of a state that every engine can take.
 
 In: a simulation with a ``layout``. Out: joint positions and velocities and base poses by name, and a list of what such
-a view leaves out. A full state (``Simulation.save``) resumes bit for bit but only in the engine that made it; a portable
-one can be placed in any engine, and says what it lost.
+a view leaves out. A full state (``Simulation.save``) resumes bit for bit but only in the engine that made it; a
+portable one can be placed in any engine, and says what it lost.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ together: a body's inertia with its mass, a servo's stiffness and damping with i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 
 import mujoco
 import numpy as np
@@ -24,6 +25,7 @@ SETTABLE = (
     "geom:NAME.friction",
     "geom:NAME.size_scale",
     "geom:NAME.solref",
+    "geom:NAME.restitution",
     "joint:NAME.damping",
     "joint:NAME.armature",
     "joint:NAME.frictionloss",
@@ -35,6 +37,7 @@ SETTABLE = (
     "tendon:NAME.force_limit",
     "world:gravity",
 )
+_HARDEST = 0.99
 FACTS = ("body:NAME.inertia", "body:NAME.center_of_mass", "joint:NAME.limits", "joint:NAME.stiffness")
 
 
@@ -69,6 +72,8 @@ class Parameters:
             if v.shape[0] != self.n or not np.all(np.isfinite(v)) or not (short or v.shape[1] == k):
                 allowed = f"finite, ({self.n},)" if k == 1 else f"finite, ({self.n}, {k})"
                 raise InputError(f"{name}: values of shape {np.shape(x)}", allowed=allowed, where="set")
+            if name.endswith(".restitution") and not ((v >= 0) & (v <= _HARDEST)).all():
+                raise InputError(f"{name}: {np.round(v.ravel(), 4)}", allowed=f"[0, {_HARDEST}]", where="set")
             if name.endswith(".mass") and not (v > 0).all():
                 raise InputError(f"{name}: a mass of {v.min():g} kg", allowed="more than 0", where="set")
             new[name] = v.copy()
@@ -106,6 +111,8 @@ class Parameters:
             self._inertia(int(m.geom_bodyid[i]), b)
         elif field == "solref":
             b.expand("geom_solref")[:, i] = v
+        elif field == "restitution":
+            b.expand("geom_solref")[:, i] = _springs(v[:, 0], float(self.model.opt.timestep))
         elif kind == "joint":
             dof, size = joint_slice(m, item, "velocity")
             b.expand(f"dof_{field}")[:, dof : dof + size] = v
@@ -169,6 +176,7 @@ class Parameters:
             "friction": lambda: m.geom_friction[i],
             "size_scale": lambda: 1.0,
             "solref": lambda: m.geom_solref[i],
+            "restitution": lambda: _restitution_of(m.geom_solref[i]),
             "gain": lambda: m.actuator_gainprm[i, 0],
             "damping": lambda: -m.actuator_biasprm[i, 2],
             "position_gain": lambda: m.actuator_gainprm[i, 1],
@@ -176,6 +184,48 @@ class Parameters:
             "force_limit": lambda: limits[i, 1],
         }
         return np.atleast_1d(np.array(own[field](), float))
+
+
+@cache
+def _rebounds() -> tuple[Array, Array]:
+    """Damping ratios and the coefficients of restitution that they give.
+
+    From the difference equation that MuJoCo solves while a contact pushes, v += dt (-b v - k r), r += dt v, averaged
+    over where within a step the contact begins. In units of the step and of the impact speed.
+    """
+    ratios = np.concatenate([np.linspace(0, 2, 400), np.geomspace(2.02, 10, 100)])[:, None]
+    w = _frequency(ratios)
+    r = -np.broadcast_to((np.arange(16) + 0.5) / 16, (len(ratios), 16))
+    v = np.full(r.shape, -1.0)
+    for _ in range(400):
+        push = np.maximum(-2 * ratios * w * v - w**2 * r, 0)
+        v = v + np.where(r < 0, push, 0)
+        r = np.where((v > 0) & (push == 0), 1.0, r + v)  # what has left does not come back
+    return ratios[:, 0], np.maximum(v, 0).mean(axis=1)
+
+
+def _frequency(ratio: Array) -> Array:
+    """Of the contact, per step: some 20 steps from touching to leaving, softer where damping would overshoot."""
+    return np.minimum(np.pi / 20, 0.25 / np.maximum(ratio, 1e-9))
+
+
+def _springs(e: Array, timestep: float) -> Array:
+    """MuJoCo's (-stiffness, -damping) per unit of mass for coefficients of restitution, (n, 2).
+
+    An approximation: the contact lasts some 20 steps, in which the body sinks in, and it is as soft at rest. Leaving
+    while still sunk in costs height: a ball of e = 0.3 that falls 0.5 m comes back 11 % too slow with steps of 1 ms,
+    and 2.5 % with steps of 0.25 ms. Of two touching geoms the stiffer counts.
+    """
+    ratios, rebounds = _rebounds()
+    ratio = np.interp(e, rebounds[::-1], ratios[::-1])
+    w = _frequency(ratio) / timestep
+    return np.stack([-(w**2), -np.maximum(2 * ratio * w, 1e-9)], axis=1)
+
+
+def _restitution_of(solref: Array) -> float:
+    """What a geom's own contact parameters amount to."""
+    ratio = solref[1] if solref[0] > 0 else -solref[1] / (2 * np.sqrt(max(-solref[0], 1e-12)))
+    return float(np.interp(ratio, *_rebounds()))
 
 
 def _pattern(name: str) -> str:

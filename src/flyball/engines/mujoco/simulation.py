@@ -48,7 +48,7 @@ class MujocoEngine:
         "rigid": "exact",
         "contact": "approximate",
         "contact_wrench": "exact",
-        "restitution": "unsupported",
+        "restitution": "approximate",
         "per_world_parameters": "exact",
         "save_restore": "exact",
         "gradient": "approximate",
@@ -184,7 +184,7 @@ class MujocoSimulation:
         before = self._batch.state.copy()
         held = self._failed.any()
         if not np.isfinite(controls).all():
-            unfit = ~np.isfinite(controls).all(axis=(1, 2))
+            unfit = np.array([not np.isfinite(c).all() for c in controls])
             self._batch.warning[unfit, int(mujoco.mjtWarning.mjWARN_BADCTRL), 1] += 1
             controls = np.where(unfit[:, None, None], 0.0, controls)
         arrays = {a for name in reads for a in self._fields[name].arrays}
@@ -195,7 +195,7 @@ class MujocoSimulation:
         ] or [{}]
         out = {name: np.concatenate([p[name] for p in pieces], axis=1) if len(pieces) > 1 else pieces[0][name]
                for name in reads}  # fmt: skip
-        bad = np.asarray(self._batch.warning[:, :, 1].any(axis=1))
+        bad = self._batch.warning[:, :, 1].any(axis=1)
         if bad.any() and (held or (bad & ~self._failed).any()):
             self._failed |= bad
             self._batch.state[bad] = before[bad]

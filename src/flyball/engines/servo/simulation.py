@@ -107,24 +107,39 @@ class ServoSimulation:
     def reset(self, worlds: NDArray[np.int64] | None = None) -> None:
         if worlds is None:
             self._state = np.zeros((self.n, 3))  # position, velocity, time
+            self._failed = np.zeros(self.n, bool)
         rows = slice(None) if worlds is None else worlds
         self._state[rows] = (self._start, 0.0, 0.0)
+        self._failed[rows] = False
 
     def place(self, joint: str, position: Array, worlds: NDArray[np.int64] | None = None) -> None:
         self._known("joint", joint)
-        self._state[slice(None) if worlds is None else worlds, 0] = np.asarray(position, float).reshape(-1)
+        self._write(0, position, worlds)
 
     def push(self, joint: str, velocity: Array, worlds: NDArray[np.int64] | None = None) -> None:
         self._known("joint", joint)
-        self._state[slice(None) if worlds is None else worlds, 1] = np.asarray(velocity, float).reshape(-1)
+        self._write(1, velocity, worlds)
+
+    def _write(self, column: int, values: Array, worlds: NDArray[np.int64] | None) -> None:
+        rows = self.n if worlds is None else len(worlds)
+        v = np.asarray(values, float).reshape(-1)
+        if v.size not in (1, rows) or not np.isfinite(v).all():
+            raise InputError(
+                f"joint:{self.joint}: values of shape {np.shape(values)}",
+                where="engine servo",
+                allowed=f"finite, ({rows}, 1)",
+            )
+        self._state[slice(None) if worlds is None else worlds, column] = v
 
     def save(self) -> Array:
         return self._state.copy()
 
     def restore(self, state: Array, worlds: NDArray[np.int64] | None = None) -> None:
-        if state.shape[-1] != 3:
-            raise InputError(f"the state has {state.shape[-1]} numbers per world", allowed="3", where="restore")
+        rows = self.n if worlds is None else len(worlds)
+        if np.shape(state) != (rows, 3):
+            raise InputError(f"a state of shape {np.shape(state)}", allowed=f"({rows}, 3)", where="restore")
         self._state[slice(None) if worlds is None else worlds] = state
+        self._failed[slice(None) if worlds is None else worlds] = False
 
     def portable(self) -> tuple[PortableState, list[str]]:
         return portable.take(self), []
@@ -133,7 +148,7 @@ class ServoSimulation:
         return portable.put(self, state, worlds)
 
     def status(self) -> NDArray[np.bool_]:
-        return np.asarray(np.isfinite(self._state).all(axis=1))
+        return ~self._failed
 
     # stepping ---------------------------------------------------------------------------------------------
 
@@ -160,12 +175,17 @@ class ServoSimulation:
             free = (law.inertia * v + dt * (drive + load)) / inertia
             limit = dt * law.friction(drive, load) / inertia
             new = free - np.clip(free, -limit, limit)
-            ok = np.isfinite(new)
-            v, t = np.where(ok, new, v), t + dt
-            q = np.where(ok, q + dt * v, q)
+            self._failed |= ~np.isfinite(new)
+            v, t = np.where(self._failed, v, new), t + dt
+            q = np.where(self._failed, q, q + dt * v)
             for row, column in enumerate(wanted):
                 log[row, k] = (q, v, t)[column] if column < 3 else forces[column - 3]
-        self._state = np.stack([q, v, t], axis=1)
+        held = self._failed
+        log[:, :, held] = 0.0  # forces: a world that stands still
+        for row, column in enumerate(wanted[:3]):
+            if column < 3:
+                log[row][:, held] = self._state[held, column]
+        self._state = np.where(held[:, None], self._state, np.stack([q, v, t], axis=1))
         out = {}
         for name, reduce in reads.items():
             x = log[wanted.index(columns[name])].T.reshape(n, steps // every, every, 1)
