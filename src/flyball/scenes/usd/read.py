@@ -22,7 +22,7 @@ from flyball.scenes.usd.read_mechanisms import MechanismsReader
 from flyball.scenes.usd.read_shapes import ShapesReader
 from flyball.scenes.usd.tree import Forest, Link, Node, angle_between, is_body, is_kinematic
 from flyball.scenes.usd.values import Names, Values, inverse, placed, word
-from flyball.scenes.usd.vocabulary import DISABLE, ENABLE, JOINT, MJCF_WORDS, OPTION, authored, radians
+from flyball.scenes.usd.vocabulary import DISABLE, ENABLE, FREE, JOINT, MJCF_WORDS, OPTION, authored, radians
 
 NO_BASE = Usd.TraverseInstanceProxies(Usd.PrimDefaultPredicate)
 OFF_ZERO = 1e-5
@@ -68,6 +68,8 @@ class _Reader:
         default = stage.GetDefaultPrim()
         self.name = (default.GetDisplayName() or default.GetName()) if default else name
         self.notes, self.losses = self.values.notes(), list[str]()
+        self._drives: dict[Any, tuple[str, str, bool]] = {}
+        self._degrees = True
         self.prims = [*Usd.PrimRange.Stage(stage, NO_BASE)]
         bodies = [p for p in self.prims if is_body(p)]
         joints = [p for p in self.prims if p.IsA(UsdPhysics.Joint)]
@@ -174,8 +176,6 @@ class _Reader:
         # other tools' files leave the unit of mjc:ref and mjc:springref to this, whose fallback is degrees
         self._degrees = v.get(prim, "mjc:compiler:angle", "Token") != "radian"
 
-    _degrees = True
-
     # bodies -----------------------------------------------------------------------------------------------
 
     def _body(self, parent: Element, node: Node) -> Element:
@@ -216,7 +216,7 @@ class _Reader:
 
     def _free(self, e: Element, prim: Usd.Prim) -> None:
         joint = SubElement(e, "joint", name=self.names("joint", prim.GetPath()), type="free")
-        for key in ("damping", "armature", "frictionloss"):
+        for key in FREE:
             value = self.values.get(prim, f"flyball:free:{key}", "Double")
             if value:
                 joint.set(key, word(value))
@@ -225,7 +225,8 @@ class _Reader:
         """Explicit mass properties. Without them MuJoCo computes them from colliders, as UsdPhysics means it."""
         v, path = self.values, prim.GetPath()
         if v.get(prim, "flyball:massless", "Bool"):
-            SubElement(e, "inertial", pos="0 0 0", mass="0", diaginertia="0 0 0")
+            com = v.get(prim, "physics:centerOfMass", "Point3f")
+            SubElement(e, "inertial", pos=word(np.zeros(3) if com is None else com), mass="0", diaginertia="0 0 0")
             return
         if not prim.HasAPI(UsdPhysics.MassAPI):
             return
@@ -293,10 +294,7 @@ class _Reader:
 
     # joints -----------------------------------------------------------------------------------------------
 
-    _drives: dict[Any, tuple[str, str, bool]]
-
     def _joint(self, e: Element, node: Node, link: Link, backward: bool) -> None:
-        self._drives = self.__dict__.setdefault("_drives", {})
         mine = 0 if backward else 1
         near, far = link.frames[mine], link.frames[1 - mine]
         end = link.ends[mine]

@@ -266,18 +266,13 @@ class MechanismsReader:
             one, two = (self._name("site", p.GetPath()) for p in link.ends)
             e = SubElement(section, tag, {**common, "site1": str(one), "site2": str(two)})
         else:
-            owners = (link.first, link.second)
-            frames = link.frames
-            if owners[0] is None:
-                owners, frames = owners[::-1], frames[::-1]
-            if owners[0] is None:
-                self.losses.append(f"{path}: it joins the world to itself and is not carried")
+            owners, frames = (link.first, link.second), link.frames
+            if owners[0] == owners[1]:
+                self.losses.append(f"{path}: it joins {owners[0] or 'the world'} to itself and is not carried")
                 return
             local = [inverse(v.rigid(v.stage.GetPrimAtPath(o)) if o else np.eye(4)) @ f
                      for o, f in zip(owners, frames, strict=True)]  # fmt: skip
-            names = {"body1": self.names("body", owners[0])}
-            if owners[1] is not None:
-                names["body2"] = self.names("body", owners[1])
+            names = {f"body{k + 1}": self.names("body", o) if o else "world" for k, o in enumerate(owners)}
             if tag == "weld":
                 e = SubElement(section, "weld", {**common, **names, **self._weld(prim, local)})
             elif tag == "connect":

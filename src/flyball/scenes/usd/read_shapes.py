@@ -369,9 +369,9 @@ class ShapesReader:
     def _aim(self, e: Element, prim: Usd.Prim, relation: str) -> None:
         rel = prim.GetRelationship(relation)
         for target in rel.GetTargets() if rel else []:
-            if not self.names.has("body", target):
-                raise self.values.bad(prim, f"{relation} names {target}", "a rigid body")
-            e.set("target", self.names("body", target))
+            if not self.values.stage.GetPrimAtPath(target):
+                raise self.values.bad(prim, f"{relation} names {target}, which does not exist", "a rigid body")
+            e.set("target", self.names("body", target) if self.names.has("body", target) else "world")
 
     def _light(self, parent: Element, prim: Usd.Prim, owner: Any) -> None:
         pose, _ = self._place(prim, owner)

@@ -55,10 +55,13 @@ JOINT = (
 )
 """Damping, limits and effort have rules of their own in the code: they change unit or shape."""
 
+FREE = ("damping", "armature", "frictionloss", "margin", "stiffness")
+"""What a free joint may have besides its name; it has no prim of its own."""
+
 GEOM = (
     Rule("condim", "condim", "mjc:condim", "Int", 3),
-    Rule("contype", "contype", "mjc:contype", "Int", 1),
-    Rule("conaffinity", "conaffinity", "mjc:conaffinity", "Int", 1),
+    Rule("contype", "contype", "mjc:contype", "Int", None),
+    Rule("conaffinity", "conaffinity", "mjc:conaffinity", "Int", None),
     Rule("group", "group", "mjc:group", "Int", 0),
     Rule("priority", "priority", "mjc:priority", "Int", 0),
     Rule("solref", "solref", "mjc:solref", "DoubleArray", _SOLREF),

@@ -21,7 +21,7 @@ from flyball.robots.models.model import Body, Joint, Model
 from flyball.scenes.usd.author import IDENTITY, Author, apply, pose, put, quatf, vec3f
 from flyball.scenes.usd.mechanisms import Mechanisms
 from flyball.scenes.usd.shapes import Shapes
-from flyball.scenes.usd.vocabulary import DISABLE, ENABLE, JOINT, OPTION, VERSION, WORDS, quat_between, same
+from flyball.scenes.usd.vocabulary import DISABLE, ENABLE, FREE, JOINT, OPTION, VERSION, WORDS, quat_between, same
 
 SUFFIXES = (".usda", ".usdc", ".usd", ".usdz")
 
@@ -168,9 +168,30 @@ class _Tree:
         self._nest()
         for body in self.model.bodies.values():
             self._hold(body)
+        self._mind()
         mechanisms = Mechanisms(self.author, self.model, self.m)
         mechanisms.everything()
         self.losses += mechanisms.losses
+
+    def _mind(self) -> None:
+        """What comes back to us, and is misread by who knows UsdPhysics only."""
+        moving = [j for j in self.model.joints.values() if j.kind != "free"]
+        stacked = [b for b in self.model.bodies if sum(j.body == b for j in moving) > 1]
+        shifted = [j.name for j in moving if j.ref[0]]
+        if stacked:
+            self.losses.append(
+                f"{_some(stacked, 'body')}: joints stacked on one body; readers that do not know "
+                "newton:jointsAddMobility take them for a closed loop"
+            )
+        if shifted:
+            self.losses.append(
+                f"{_some(shifted, 'joint')}: reference positions stand in mjc:ref; readers that do not know it count "
+                "limits from the authored pose"
+            )
+        used = {g.mesh for g in self.model.geoms.values()}
+        unused = [m for m in self.model.meshes if m not in used]
+        if unused:
+            self.losses.append(f"{_some(unused, 'mesh')}: no geom uses them; not carried")
 
     def _fields(self) -> dict[int, dict[str, Any]]:
         m, out = self.m, {}
@@ -193,9 +214,10 @@ class _Tree:
         if body.mass == 0:
             # a mass of zero means "not stated" in UsdPhysics
             put(prim, "flyball:massless", "Bool", True)
-        else:
-            mass.CreateCenterOfMassAttr(vec3f(body.com))
-        moments, axes = np.linalg.eigh(body.inertia)
+        mass.CreateCenterOfMassAttr(vec3f(body.com))
+        moments, axes = np.diag(body.inertia), np.eye(3)
+        if np.any(body.inertia != np.diag(moments)):
+            moments, axes = np.linalg.eigh(body.inertia)
         if np.any(moments > 0):
             mass.CreateDiagonalInertiaAttr(vec3f(moments))
             mass.CreatePrincipalAxesAttr(quatf(_quat_of(axes)))
@@ -234,12 +256,6 @@ class _Tree:
             home = self.author.paths["body", body.name]
             path = self.author.path(home, "fixed")
             self._frames(UsdPhysics.FixedJoint.Define(self.stage, path), body, np.zeros(3), IDENTITY)
-        moving = [j for j in joints if j.kind != "free"]
-        if len(moving) > 1:
-            self.losses.append(
-                f"body {body.name}: {len(moving)} joints stacked on one body; readers that do not know "
-                "newton:jointsAddMobility take them for a closed loop"
-            )
         for joint in joints:
             if joint.kind == "free":
                 self._free(body, joint)
@@ -286,11 +302,6 @@ class _Tree:
         group = int(self.m.jnt_group[[*self.model.joints].index(joint.name)])
         if group:
             put(prim, "mjc:group", "Int", group)
-        if joint.ref[0]:
-            self.losses.append(
-                f"joint {joint.name}: its reference position {joint.ref[0]:g} stands in mjc:ref; readers that do not "
-                "know it take the limits as counted from the authored pose"
-            )
 
     def _free(self, body: Body, joint: Joint) -> None:
         """A body is free in USD unless something holds it: only the joint's name and numbers need a place."""
@@ -298,9 +309,13 @@ class _Tree:
         prim = self.stage.GetPrimAtPath(path)
         self.author.paths["joint", joint.name] = path
         put(prim, "flyball:free:name", "String", joint.name)
-        for fact in ("damping", "armature", "frictionloss"):
+        for fact in FREE:
             if getattr(joint, fact):
                 put(prim, f"flyball:free:{fact}", "Double", getattr(joint, fact))
+
+
+def _some(names: list[str], kind: str) -> str:
+    return f"{kind} {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def _axis(axis: Any) -> tuple[str, Any]:
