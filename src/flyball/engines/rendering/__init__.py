@@ -6,6 +6,7 @@ tracer, which needs no OpenGL, or MuJoCo's ray casts, which need nothing and dra
 OpenGL before a picture is asked for.
 """
 
+from flyball.engines import mujoco as _mujoco  # noqa: F401  explains a MUJOCO_GL that does not work
 from flyball.engines.rendering.backends import Found, available, choose
 from flyball.engines.rendering.picture import write_png
 from flyball.engines.rendering.renderer import KINDS, Kind, Renderer, model_cameras

@@ -20,6 +20,8 @@ from flyball.scenes.camera import Camera
 
 _LARGEST = 8192
 _MAX_GEOMS = 20_000
+_FINER = 3
+"""How much finer the straight picture is from which the labels of a bent one are taken: right to 1/6 px."""
 _open: weakref.WeakSet[Rasterizer] = weakref.WeakSet()
 
 
@@ -57,38 +59,47 @@ class Rasterizer:
 
     def draw(self, poses: Poses, camera: Camera, rgb: bool, labels: bool) -> dict[str, NDArray[Any]]:
         """``rgb`` (n, h, w, 3) uint8; ``depth`` (n, h, w) float32 [m], inf: nothing; ``geom`` (n, h, w) int32, -1."""
-        wide, lookup = _wider(camera) if camera.distorted else (camera, None)
         n, h, w = self._worlds.n, camera.height, camera.width
         out: dict[str, NDArray[Any]] = {}
         if rgb:
             out["rgb"] = np.empty((n, h, w, 3), np.uint8)
+            straight, bend = _straight(camera, 1)
+            self._make(straight.width, straight.height)
         if labels:
             out["depth"], out["geom"] = np.empty((n, h, w), np.float32), np.empty((n, h, w), np.int32)
-        self._make(wide.width, wide.height)
-        rect = mujoco.MjrRect(0, 0, wide.width, wide.height)
-        colour = np.empty((wide.height, wide.width, 3), np.uint8)
-        window = np.empty((wide.height, wide.width), np.float32)
+            fine, find = _straight(camera, _FINER)
+            self._make(fine.width, fine.height)
         self._context.make_current()
         for i in range(n):
-            self._arrange(i, poses, wide)
+            self._arrange(i, poses)
             if rgb:
-                self._flags(labels=False)
-                drawing = self._drawing[self._samples]
-                mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, drawing)
-                mujoco.mjr_render(rect, self._scene, drawing)
-                mujoco.mjr_readPixels(colour, None, rect, drawing)
-                out["rgb"][i] = colour[::-1] if lookup is None else lookup.blend(colour[::-1])
+                colour, _ = self._picture(straight, labels=False)
+                out["rgb"][i] = colour if bend is None else bend.blend(colour)
             if labels:
-                self._flags(labels=True)
-                drawing = self._drawing[0]
-                mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, drawing)
-                mujoco.mjr_render(rect, self._scene, drawing)
-                mujoco.mjr_readPixels(colour, window, rect, drawing)
-                depth, geom = self._metres(window[::-1]), self._geoms(colour[::-1])
-                if lookup is not None:
-                    depth, geom = lookup.labels(depth, geom)
-                out["depth"][i], out["geom"][i] = depth, geom
+                colour, window = self._picture(fine, labels=True)
+                depth, geom = self._metres(window), self._geoms(colour)
+                out["depth"][i], out["geom"][i] = (depth, geom) if find is None else find.labels(depth, geom)
         return out
+
+    def _picture(self, camera: Camera, labels: bool) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Colours, and with labels window depths, of the world in the scene."""
+        flags, flag = self._scene.flags, mujoco.mjtRndFlag
+        flags[flag.mjRND_SHADOW] = flags[flag.mjRND_REFLECTION] = self._quality and not labels
+        flags[flag.mjRND_SEGMENT] = flags[flag.mjRND_IDCOLOR] = labels
+        for eye in self._scene.camera:
+            near = eye.frustum_near
+            left, right = (np.array([-0.5, camera.width - 0.5]) - camera.cx) / camera.fx * near
+            top, bottom = (camera.cy - np.array([-0.5, camera.height - 0.5])) / camera.fy * near
+            eye.frustum_center, eye.frustum_width = (left + right) / 2, (right - left) / 2
+            eye.frustum_top, eye.frustum_bottom = top, bottom
+        drawing = self._drawing[0 if labels else self._samples]
+        rect = mujoco.MjrRect(0, 0, camera.width, camera.height)
+        colour = np.empty((camera.height, camera.width, 3), np.uint8)
+        window = np.empty((camera.height, camera.width) if labels else (0, 0), np.float32)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, drawing)
+        mujoco.mjr_render(rect, self._scene, drawing)
+        mujoco.mjr_readPixels(colour, window if labels else None, rect, drawing)
+        return colour[::-1], window[::-1]
 
     def close(self) -> None:
         """Free the context; drawing again makes a new one."""
@@ -121,25 +132,14 @@ class Rasterizer:
             ) from err
         self._size = size
 
-    def _arrange(self, i: int, poses: Poses, camera: Camera) -> None:
-        """World i in the scene, seen by a pinhole camera."""
+    def _arrange(self, i: int, poses: Poses) -> None:
+        """World i in the scene, seen from its camera."""
         d = self._worlds.at(i)
         put_view(d, self._worlds.view, poses.camera_position[i], poses.camera_rotation[i])
-        s = self._scene
-        mujoco.mjv_updateScene(self._worlds.model, d, self._option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL, s)
-        if s.ngeom >= _MAX_GEOMS:
+        everything = mujoco.mjtCatBit.mjCAT_ALL
+        mujoco.mjv_updateScene(self._worlds.model, d, self._option, None, self._camera, everything, self._scene)
+        if self._scene.ngeom >= _MAX_GEOMS:
             raise InputError(f"more than {_MAX_GEOMS} geoms", where="rendering", allowed="fewer")
-        for eye in s.camera:
-            near = eye.frustum_near
-            left, right = (np.array([-0.5, camera.width - 0.5]) - camera.cx) / camera.fx * near
-            top, bottom = (camera.cy - np.array([-0.5, camera.height - 0.5])) / camera.fy * near
-            eye.frustum_center, eye.frustum_width = (left + right) / 2, (right - left) / 2
-            eye.frustum_top, eye.frustum_bottom = top, bottom
-
-    def _flags(self, labels: bool) -> None:
-        f, flag = self._scene.flags, mujoco.mjtRndFlag
-        f[flag.mjRND_SHADOW] = f[flag.mjRND_REFLECTION] = self._quality and not labels
-        f[flag.mjRND_SEGMENT] = f[flag.mjRND_IDCOLOR] = labels
 
     def _metres(self, window: NDArray[np.float32]) -> NDArray[np.float32]:
         """Window depth, reversed (1 near, 0 far), to metres: 1/z is linear in it."""
@@ -206,23 +206,26 @@ class _Lookup:
         return z, geom[self._near]
 
 
-def _wider(camera: Camera) -> tuple[Camera, _Lookup]:
-    """A pinhole camera that sees all that a bent one sees, as finely, and where to look in its picture."""
+def _straight(camera: Camera, finer: int) -> tuple[Camera, _Lookup | None]:
+    """A pinhole camera that sees all that a bent one sees, ``finer`` times as finely, and where its pixels lie."""
+    if not camera.distorted:
+        return camera, None
     rays = camera.rays()
     x, y = rays[..., 0], rays[..., 1]
-    f = [1 / max(float(np.diff(a, axis=k).min(initial=np.inf)), 1e-6) for a, k in ((x, 1), (y, 0))]
-    f = [own if not np.isfinite(g) or g < own else g for g, own in zip(f, (camera.fx, camera.fy), strict=True)]
+    sharpest = [1 / float(np.diff(a, axis=k).min(initial=np.inf)) for a, k in ((x, 1), (y, 0))]
+    fx, fy = (finer * max(own, f) for own, f in zip((camera.fx, camera.fy), sharpest, strict=True))
     # one pixel to spare on every side
-    cx, cy = 1 - float(x.min()) * f[0], 1 - float(y.min()) * f[1]
-    width, height = int(np.ceil(x.max() * f[0] + cx)) + 2, int(np.ceil(y.max() * f[1] + cy)) + 2
+    cx, cy = 1 - float(x.min()) * fx, 1 - float(y.min()) * fy
+    width, height = int(np.ceil(x.max() * fx + cx)) + 2, int(np.ceil(y.max() * fy + cy)) + 2
     if max(width, height) > _LARGEST:
+        if finer > 1:
+            return _straight(camera, finer - 1)
         raise InputError(
             f"its distortion needs a straight picture of {width} x {height} px",
             where=f"camera {camera.name}",
-            allowed=f"up to {_LARGEST} px; or the backend warp, which bends its rays",
+            allowed=f"up to {_LARGEST} px; or the backends warp and rays, which bend their rays",
         )
-    wide = Camera(camera.name, width, height, f[0], f[1], cx, cy)
-    return wide, _Lookup(x * f[0] + cx, y * f[1] + cy)
+    return Camera(camera.name, width, height, fx, fy, cx, cy), _Lookup(x * fx + cx, y * fy + cy)
 
 
 @atexit.register

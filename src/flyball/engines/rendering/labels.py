@@ -104,6 +104,7 @@ def _slopes(points: Array, geom: NDArray[np.int32]) -> Array:
 def flow(
     camera: Camera,
     points: Array,
+    normal: NDArray[np.float32],
     geom: NDArray[np.int32],
     poses: tuple[Poses, Poses],
     i: int,
@@ -115,20 +116,26 @@ def flow(
 
     Args:
       points: seen in the first state, (h, w, 3) [m].
+      normal: there, in C, (h, w, 3).
       geom: ids in the first state, (h, w).
       poses: of the first and the second state.
       after: depth and ids of the second state's picture.
 
     Returns:
       flow (h, w, 2), (du, dv) [px], NaN on soft bodies and for what ends up behind the camera; occluded (h, w): the
-      point is not seen in the second picture (hidden, out of the picture, behind the camera or of a soft body).
+      point is not seen in the second picture: turned away, hidden behind what is nearer, out of the picture, behind the
+      camera, or of a soft body. Right but for pixels at the edges of things.
     """
     a, b = poses
     rigid = (geom >= 0) & (geom < a.geom_position.shape[1])
     k = np.where(rigid, geom, 0)
-    rel = np.einsum("hwji,hwj->hwi", a.geom_rotation[i][k], points - a.geom_position[i][k])
-    moved = np.einsum("hwij,hwj->hwi", b.geom_rotation[i][k], rel) + b.geom_position[i][k]
+    # of each geom: from the world as it was to the world as it will be
+    turn = b.geom_rotation[i] @ a.geom_rotation[i].transpose(0, 2, 1)
+    shift = b.geom_position[i] - np.einsum("gij,gj->gi", turn, a.geom_position[i])
+    moved = np.einsum("hwij,hwj->hwi", turn[k], points) + shift[k]
     seen_by = (moved - b.camera_position[i]) @ b.camera_rotation[i]
+    outward = np.einsum("hwij,hwj->hwi", turn[k], normal @ a.camera_rotation[i].T) @ b.camera_rotation[i]
+    away = np.einsum("hwk,hwk->hw", outward, seen_by) > 0
     h, w = geom.shape
     far = camera.rays() @ (b.camera_rotation[i].T @ a.camera_rotation[i]).T
     target = np.where(rigid[..., None], seen_by, far)
@@ -136,14 +143,14 @@ def flow(
     uv = camera.project(target)
     uv[geom >= a.geom_position.shape[1]] = np.nan
     depth, ids = after
-    ok = np.isfinite(uv).all(axis=-1)
+    ok = np.asarray(np.isfinite(uv).all(axis=-1))
     at = np.rint(np.where(ok[..., None], uv, -1)).astype(np.intp)
     inside = ok & (at[..., 0] >= 0) & (at[..., 0] < w) & (at[..., 1] >= 0) & (at[..., 1] < h)
     row, column = np.where(inside, at[..., 1], 0), np.where(inside, at[..., 0], 0)
     same = np.asarray(ids[row, column] == geom)
     limit = np.where(np.isfinite(depth), depth, 0).astype(float)
     slack = _SLACK * limit + _spread(limit, ids)
-    hidden = rigid & (target[..., 2] > np.asarray(limit + slack)[row, column])
+    hidden = rigid & (away | (target[..., 2] > np.asarray(limit + slack)[row, column]))
     occluded = ~(inside & same) | hidden
     out = uv - np.stack([u, v], axis=-1)
     return out.astype(np.float32), occluded

@@ -14,7 +14,6 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-import flyball.engines.mujoco  # noqa: F401  explains a MUJOCO_GL with which MuJoCo does not load
 from flyball.base import InputError, Missing, Unsupported
 from flyball.engines.engine import Simulation
 from flyball.engines.rendering import backends, labels
@@ -153,11 +152,11 @@ class Renderer:
         for i in range(self._worlds.n):
             points = labels.world_points(drawn["depth"][i], rays, poses[0], i)
             geom = drawn["geom"][i]
+            normal = labels.normals(self._worlds.model, self._worlds.at(i), points, geom, poses[0], i)
             if "normals" in wanted:
-                d = self._worlds.at(i)
-                found["normals"].append(labels.normals(self._worlds.model, d, points, geom, poses[0], i))
+                found["normals"].append(normal)
             if end is not None:
-                f, o = labels.flow(camera, points, geom, poses, i, (end["depth"][i], end["geom"][i]))
+                f, o = labels.flow(camera, points, normal, geom, poses, i, (end["depth"][i], end["geom"][i]))
                 found["flow"].append(f)
                 found["occluded"].append(o)
         return {k: np.stack(v) for k, v in found.items() if v}
@@ -236,7 +235,7 @@ class Renderer:
         for pattern in set(simulation.settable()) & set(FIELDS):
             kind, _, field = pattern.partition(":NAME.")
             for i, item in enumerate(self._worlds.names(kind)):
-                if not item or (field == "size_scale" and m.geom_type[i] not in CLOSED):
+                if not item or (field == "size_scale" and int(m.geom_type[i]) not in CLOSED):
                     continue
                 name = f"{kind}:{item}.{field}"
                 values = simulation.get(name)

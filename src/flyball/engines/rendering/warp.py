@@ -138,10 +138,11 @@ class RayTracer:
                 render_rgb=[rgb],
                 render_depth=[labels],
                 render_seg=[labels],
-                use_textures=rgb,
+                # what is compiled in is the same whatever is wanted, so that one kernel serves a model
+                use_textures=True,
+                render_skybox=True,
                 use_shadows=self._quality,
                 use_fast_math=False,
-                render_skybox=rgb,
                 enabled_geom_groups=[int(g) for g in np.flatnonzero(GROUPS)],
                 samples_per_pixel=supersampled,
             )

@@ -53,13 +53,17 @@ FIELDS = {
 }
 VARIABLE = (*FIELDS, "camera:NAME.position", "camera:NAME.quat")
 """What may differ between worlds: set per world, except ``size_scale``, which multiplies a primitive's own size."""
-CLOSED = {
-    mujoco.mjtGeom.mjGEOM_SPHERE,
-    mujoco.mjtGeom.mjGEOM_CAPSULE,
-    mujoco.mjtGeom.mjGEOM_ELLIPSOID,
-    mujoco.mjtGeom.mjGEOM_CYLINDER,
-    mujoco.mjtGeom.mjGEOM_BOX,
-}
+CLOSED = frozenset(
+    int(kind)
+    for kind in (
+        mujoco.mjtGeom.mjGEOM_SPHERE,
+        mujoco.mjtGeom.mjGEOM_CAPSULE,
+        mujoco.mjtGeom.mjGEOM_ELLIPSOID,
+        mujoco.mjtGeom.mjGEOM_CYLINDER,
+        mujoco.mjtGeom.mjGEOM_BOX,
+    )
+)
+"""Types of geoms whose size is all of their shape."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +156,7 @@ class Worlds:
             return
         own = self.own(name)
         if field == "size_scale":
-            if m.geom_type[i] not in CLOSED or values.shape[1] != 1 or (values <= 0).any():
+            if int(m.geom_type[i]) not in CLOSED or values.shape[1] != 1 or (values <= 0).any():
                 raise Unsupported(f"cannot scale {name!r}", where="rendering", allowed="primitives, by one factor > 0")
             # bounds follow the size: ray casts skip what is outside of them
             for bound in ("geom_size", "geom_rbound", "geom_aabb"):

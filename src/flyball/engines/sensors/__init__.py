@@ -5,6 +5,7 @@ delay and drop-outs befall the observation (``flyball.scenes``), never the truth
 velocities, of any engine; wrenches and tactile pads are sensors declared in the model, for engines that have them.
 """
 
+from flyball.engines import mujoco as _mujoco  # noqa: F401  explains a MUJOCO_GL that does not work
 from flyball.engines.sensors.imu import imu
 from flyball.engines.sensors.lidar import Lidar, LidarScanner
 from flyball.engines.sensors.tactile import TactilePad, declare_pads

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 
 import mujoco
 
-import flyball.engines.mujoco  # noqa: F401  explains a MUJOCO_GL with which MuJoCo does not load
 from flyball.base import InputError, Missing
 
 
