@@ -22,6 +22,14 @@ engines = EngineTable(
     {
         "drake": "flyball.engines.drake:DrakeEngine",
         "mujoco": "flyball.engines.mujoco:MujocoEngine",
+        "mujoco-warp": "flyball.engines.newton.engine:MujocoWarpEngine",
+        "newton-featherstone": "flyball.engines.newton.engine:featherstone",
+        "newton-mpm": "flyball.engines.newton.engine:mpm",
+        "newton-mujoco": "flyball.engines.newton.engine:mujoco_solver",
+        "newton-semi-implicit": "flyball.engines.newton.engine:semi_implicit",
+        "newton-steel": "flyball.engines.newton.engine:steel",
+        "newton-vbd": "flyball.engines.newton.engine:vbd",
+        "newton-xpbd": "flyball.engines.newton.engine:xpbd",
         "servo": "flyball.engines.servo:ServoEngine",
     },
 )

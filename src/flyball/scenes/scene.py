@@ -15,7 +15,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from flyball.base import InputError, Missing, digest_of
+from flyball.base import InputError, Missing, Unsupported, digest_of
+from flyball.scenes.deformable import KINDS, RUN_NEXT, Deformable
 from flyball.scenes.streams import Worlds
 from flyball.scenes.targets import field_of
 from flyball.scenes.variation import Variation, draw_worlds
@@ -86,6 +87,7 @@ class Scene:
       parameters: everything that may vary.
       variations: distributions over parameters, in order; later ones override. Empty: everything nominal.
       assumptions: engine settings the scene was authored for, e.g. ``{"timestep": 0.002}``.
+      deformables: cloth, soft bodies, grains; most engines refuse them.
     """
 
     name: str
@@ -93,6 +95,16 @@ class Scene:
     parameters: tuple[Parameter, ...]
     variations: tuple[Variation, ...] = ()
     assumptions: Mapping[str, float | str] = field(default_factory=dict)
+    deformables: tuple[Deformable, ...] = ()
+
+    def rigid_only(self, where: str) -> None:
+        """For engines that have nothing else.
+
+        Raises:
+          Unsupported: naming the first deformable.
+        """
+        for d in self.deformables:
+            raise Unsupported(f"{KINDS[type(d)]} {d.name!r}", where=where, allowed="rigid bodies", run_next=RUN_NEXT)
 
     def parameter(self, path: str) -> Parameter:
         """The parameter of that name.

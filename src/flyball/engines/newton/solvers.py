@@ -1,0 +1,116 @@
+"""What each of Newton's solvers is: how it is made, what it can be asked, and what it does only approximately.
+
+In: nothing. Out: one ``Solver`` for each engine ``newton-NAME``. Everything here is a declaration that the simulation
+enforces: what a scene has and ``takes`` lacks is refused by name. The levels come from the report card and from
+``benchmarks/newton_solvers.py``; the reasons are in docs/adr/0014.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from flyball.engines.engine import Level
+
+_ARM = frozenset({"hinge", "slide", "ball", "free", "several joints", "fixed to a moving body", "damping", "spring", "limit",
+                  "actuator"})  # fmt: skip
+_FEATURES = ("rigid", "articulation", "contact", "contact_wrench", "restitution", "armature", "equality",
+             "per_world_parameters", "save_restore", "gradient", "cloth", "soft", "granular")  # fmt: skip
+
+
+def _levels(**known: Level) -> Mapping[str, Level]:
+    """A level for every feature; what is not named is unsupported."""
+    return {f: known.get(f, "unsupported") for f in _FEATURES}
+
+
+@dataclass(frozen=True)
+class Solver:
+    """One of Newton's solvers.
+
+    Attributes:
+      name: of the engine, after ``newton-``.
+      solver: Newton's class.
+      capabilities: levels by feature.
+      takes: what of a scene it simulates, by the names of ``model.needs``; anything else is refused.
+      coordinates: ``joint`` when joint positions are its state, ``body`` when poses are and joints are constraints.
+      friction: how it mixes the coefficients of two shapes; MuJoCo's rule is the greater or that of higher priority.
+      arguments: of Newton's constructor.
+      forces: whether it reports contact forces.
+      damping: whether it damps joints by itself; else the torque is computed before each step.
+      settable: fields that ``set`` takes, of those of the engine ``mujoco``.
+      penalty: whether contacts are springs with stiffness and damping, which must fit mass and time step.
+      graph: whether a step can be recorded once and replayed.
+    """
+
+    name: str
+    solver: str
+    capabilities: Mapping[str, Level]
+    takes: frozenset[str]
+    coordinates: Literal["joint", "body"] = "joint"
+    friction: Literal["mean", "geometric mean", "own"] = "mean"
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    forces: bool = False
+    damping: bool = True
+    settable: frozenset[str] = frozenset()
+    penalty: bool = False
+    graph: bool = True
+
+
+_FIELDS = frozenset({
+    "body:NAME.mass", "geom:NAME.friction", "joint:NAME.damping", "actuator:NAME.gain", "actuator:NAME.damping",
+    "actuator:NAME.position_gain", "actuator:NAME.velocity_gain", "actuator:NAME.force_limit",
+    "tendon:NAME.force_limit", "world:gravity",
+})  # fmt: skip
+
+SOLVERS: Mapping[str, Solver] = {s.name: s for s in (
+    Solver(
+        "featherstone", "SolverFeatherstone",
+        _levels(rigid="exact", articulation="exact", contact="approximate", armature="exact", equality="approximate",
+                per_world_parameters="exact", save_restore="exact", gradient="exact"),
+        _ARM | {"armature", "contact", "joint equality"},
+        arguments={"angular_damping": 0.0}, penalty=True, settable=_FIELDS | {"joint:NAME.armature"},
+    ),
+    Solver(
+        "semi-implicit", "SolverSemiImplicit",
+        _levels(rigid="exact", contact="approximate", per_world_parameters="exact", save_restore="exact",
+                gradient="exact", cloth="approximate", soft="approximate"),
+        frozenset({"free", "contact", "cloth", "soft"}), coordinates="body",
+        arguments={"angular_damping": 0.0}, penalty=True,
+        settable=frozenset({"body:NAME.mass", "geom:NAME.friction", "world:gravity"}),
+    ),
+    Solver(
+        "xpbd", "SolverXPBD",
+        _levels(rigid="exact", articulation="approximate", contact="approximate", contact_wrench="approximate",
+                per_world_parameters="exact", save_restore="exact", cloth="approximate", soft="approximate"),
+        _ARM | {"contact", "connect equality", "weld equality", "cloth", "soft"}, coordinates="body",
+        arguments={"iterations": 10}, forces=True, damping=False, settable=_FIELDS,
+    ),
+    Solver(
+        "steel", "SolverSteel",
+        _levels(rigid="exact", articulation="exact", contact="approximate", contact_wrench="approximate",
+                armature="exact", equality="approximate", per_world_parameters="exact", save_restore="exact"),
+        _ARM | {"armature", "contact", "joint equality", "connect equality", "weld equality"},
+        arguments={"enable_joint_limits": True, "friction_anchor_beta": 0.0, "iterations": 24}, forces=True,
+        settable=_FIELDS | {"joint:NAME.armature"},
+    ),
+    Solver(
+        "mujoco", "SolverMuJoCo",
+        _levels(rigid="exact", articulation="exact", contact="approximate", armature="exact", equality="exact",
+                save_restore="exact"),
+        _ARM | {"armature", "frictionloss", "contact", "torsional friction", "soft contact", "joint equality",
+                "connect equality", "weld equality"},
+        friction="own", settable=frozenset(),
+    ),
+    Solver(
+        "vbd", "SolverVBD",
+        _levels(cloth="approximate", soft="approximate", save_restore="approximate"),
+        frozenset({"contact", "cloth", "soft"}), coordinates="body", friction="geometric mean",
+        arguments={"iterations": 20},
+    ),
+    Solver(
+        "mpm", "SolverImplicitMPM",
+        _levels(granular="approximate"),
+        frozenset({"contact", "granular"}), coordinates="body", graph=False,
+    ),
+)}  # fmt: skip
