@@ -1,9 +1,9 @@
 """What became of a model: every element compared.
 
-In: facts of two models. Out: ``DiffReport``: per body, joint, geom, actuator, tendon, sensor, ...: equal, changed (from,
-to), lost or added. Tolerances: numbers are equal within ``RELATIVE`` of the larger or of their field's scale, which is
-what six printed digits (the fewest of any writer in use, MuJoCo's) and single precision meshes leave; poses within
-``POSE``; meshes when their vertices are within 1e-5 of their size. Nothing is compared by order.
+In: facts of two models. Out: ``DiffReport``: per body, joint, geom, actuator, tendon, sensor, ...: equal, changed
+(from, to), lost or added. Tolerances: numbers are equal within ``RELATIVE`` of the larger or of their field's scale,
+which is what six printed digits (the fewest of any writer in use, MuJoCo's) and single precision meshes leave; poses
+within ``POSE``; meshes when their vertices are within 1e-5 of their size. Nothing is compared by order.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def _singular(kind: str) -> str:
 
 
 def _changed(kind: str, x: Any, y: Any, a: Model, b: Model) -> list[tuple[str, Any, Any]]:
-    out = []
+    out: list[tuple[str, Any, Any]] = []
     for f in fields(x):
         before, after = getattr(x, f.name), getattr(y, f.name)
         if (kind, f.name) in _IGNORED or f.name == "name":
@@ -182,8 +182,8 @@ def _same_mesh(x: Mesh, y: Mesh) -> bool:
     if x.vertices.shape == y.vertices.shape and np.abs(x.vertices - y.vertices).max() <= _MESH * size:
         return True
     # the same surface in another order of vertices: each has a partner in the other
-    order = [np.unique(np.round(m.vertices / (10 * _MESH * size)), axis=0) for m in (x, y)]
-    return bool(order[0].shape == order[1].shape and np.array_equal(*order))
+    p, q = (np.unique(np.round(m.vertices / (10 * _MESH * size)), axis=0) for m in (x, y))
+    return bool(np.array_equal(p, q))
 
 
 def _mesh_text(mesh: Mesh) -> str:

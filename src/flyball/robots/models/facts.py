@@ -156,7 +156,7 @@ class _Reader:
             pos=m.body_pos[i].copy(),
             quat=m.body_quat[i].copy(),
             mass=float(m.body_mass[i]),
-            com=m.body_ipos[i].copy(),
+            com=m.body_ipos[i].copy() if m.body_mass[i] > 0 else np.zeros(3),
             inertia=r @ np.diag(m.body_inertia[i]) @ r.T,
             gravcomp=float(m.body_gravcomp[i]),
             mocap=bool(m.body_mocapid[i] >= 0),

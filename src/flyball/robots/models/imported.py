@@ -38,12 +38,14 @@ class ReadOptions:
       packages: name -> folder, for ``package://name/...``.
       root: files outside this folder are refused; None: the nearest folder above the model that holds a
         ``package.xml``, a licence or a project file, else the folder above the model's own.
+      mend: make inertias that no body can have just possible, and list them; else they are refused.
       largest_file: of one file [bytes]; it is looked at before reading.
     """
 
     base: Literal["fixed", "floating"] | None = None
     packages: Mapping[str, Path] = field(default_factory=dict)
     root: Path | None = None
+    mend: bool = False
     largest_file: int = 256 << 20
 
 

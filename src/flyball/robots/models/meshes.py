@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flyball.base import Damaged, InputError, NotPossible
+from flyball.base import Damaged, InputError, NotPossible, Unsupported
 
 _FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 _MOST_STL = 200_000
@@ -47,7 +47,8 @@ def prepare(data: bytes, suffix: str, where: str) -> Prepared:
 
     Raises:
       Damaged: the content is not what the suffix says.
-      InputError: no format of ours, or too large.
+      Unsupported: no format of ours.
+      InputError: too large.
       NotPossible: pycollada is missing.
     """
     suffix = suffix.lower()
@@ -57,7 +58,7 @@ def prepare(data: bytes, suffix: str, where: str) -> Prepared:
         return _stl(data, where)
     if suffix == ".dae":
         return _dae(data, where)
-    raise InputError(f"meshes of format {suffix!r} are not read", where=where, allowed=".stl, .obj, .dae")
+    raise Unsupported(f"meshes of format {suffix!r} are not read", where=where, allowed=".stl, .obj, .dae")
 
 
 def _stl(data: bytes, where: str) -> Prepared:

@@ -2,7 +2,8 @@
 
 In: nothing (see ``flyball.robots.models.facts`` for where they come from). Out: ``Model``, a set of named elements of
 a dozen kinds, all in SI units and parent-relative frames, which readers, writers, comparisons and engines share.
-Elements that the author left without a name are called after where they are: ``BODY/geom0``, ``actuator3``, ``joint:left|right``.
+Elements that the author left without a name are called after where they are: ``BODY/geom0``, ``actuator3``, or what
+they tie together: ``joint:left|right``.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Body:
       parent: name of the parent body.
       pos, quat: pose in the parent's frame [m], wxyz; shapes (3,), (4,).
       mass: [kg].
-      com: centre of mass in the body frame [m], (3,).
+      com: centre of mass in the body frame [m], (3,); zero without mass.
       inertia: about the centre of mass, in the body frame [kg m^2], (3, 3) symmetric.
       gravcomp: share of the body's weight that is compensated.
       mocap: moved by the user, not by physics.

@@ -55,13 +55,15 @@ def _sizes(model: Model) -> list[str]:
     out = []
     reach = max((float(np.linalg.norm(b.pos)) for b in model.bodies.values()), default=0.0)
     solids = [g for g in model.geoms.values() if g.kind not in ("plane", "hfield") and g.body in model.bodies]
-    largest = max(((float(np.linalg.norm(half_extent(g, model))), g.name) for g in solids), default=(0.0, ""))
+    sizes = [(half_extent(g, model), g.name) for g in solids]
+    thick = [(float(np.linalg.norm(h)), name) for h, name in sizes if h.min() > 0.1 * h.max()]  # the ground is none
+    largest = max(thick, default=(0.0, ""))
     if largest[0] > _LARGE / 2:
         out.append(f"geom {largest[1]} measures {2 * largest[0]:.4g} m: millimetres for metres?")
     if reach > _LARGE:
         far = max(model.bodies.values(), key=lambda b: float(np.linalg.norm(b.pos))).name
         out.append(f"body {far} lies {reach:.4g} m from its parent: millimetres for metres?")
-    if solids and 0 < 2 * largest[0] < _SMALL and reach < _SMALL:
+    if thick and 0 < 2 * largest[0] < _SMALL and reach < _SMALL:
         out.append(f"the whole model measures {2 * largest[0] * 1e3:.3g} mm: metres for millimetres?")
     for body in model.bodies:
         seen = {

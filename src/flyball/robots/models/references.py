@@ -112,7 +112,7 @@ class Files:
             return [(path, self.root)]
         if scheme not in ("package", "model"):
             raise InputError(f"{reference!r}: nothing is fetched over {scheme}", where=where, allowed="files on disk")
-        package, _, inner = rest.partition("/")
+        package, _, inner = rest.lstrip("/").partition("/")
         if package in ("", ".", ".."):
             raise InputError(f"{reference!r} names no package", where=where)
         places = _packages(package, self.folder, self.options.packages)

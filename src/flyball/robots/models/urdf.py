@@ -40,6 +40,8 @@ UNLIMITED = 1e9
 ROUNDED = 0.01
 """Share by which a principal inertia may exceed the sum of the others and still count as rounded: published models
 give three digits."""
+_LEAST = 1e-15
+"""What MuJoCo takes for no inertia [kg m^2]."""
 _LONGEST = 400
 """Links in a row; MuJoCo's XML reader takes 500 levels."""
 _KINDS = {
@@ -147,12 +149,7 @@ class _Reader:
         for j in self.joints:
             self.below[j.parent].append(j)
         top = self._root()
-        names = Counter(
-            (link, e.get("name"))
-            for link, x in self.links.items()
-            for e in {s.get("name"): s for s in _shapes(x)}.values()
-        )
-        self._used_names = Counter(name for _, name in names)
+        self._used_names = Counter(name for x in self.links.values() for name in {s.get("name") for s in _shapes(x)})
         self.document = document = Document.new("mujoco", {"model": root.get("name") or "robot"}, self.source)
         document.add(document.root, "compiler", {"angle": "radian", "inertiafromgeom": "false"}, root)
         self.asset = document.add(document.root, "asset", {}, root)
@@ -247,7 +244,7 @@ class _Reader:
             base = self.options.base or "fixed"
             if self.options.base is None:
                 self.notes.append(
-                    "URDF does not say whether the base is fixed: taken as fixed to the world (--base floating otherwise)"
+                    "URDF does not say whether the base is fixed: taken as fixed to the world (else: --base floating)"
                 )
             body = self._body(top, world, np.zeros(3), np.array([1.0, 0, 0, 0]))
             self._static = base == "fixed"
@@ -417,7 +414,7 @@ class _Reader:
         i = [0.0] * 6 if inertia_element is None else [self._number(inertia_element, k, 0.0) for k in keys]
         pos, quat = self._origin(e)
         attributes = {"pos": numbers(pos), "mass": number(mass)}
-        if not any(i):
+        if max(abs(x) for x in i) < 2 * _LEAST:
             if mass == 0:
                 return
             attributes["diaginertia"] = "0 0 0"
@@ -431,26 +428,26 @@ class _Reader:
         self.document.add(body, "inertial", attributes, e)
 
     def _physical(self, full: Array, link: str, e: Element) -> Array:
-        """An inertia that a body can have; one that is off by rounding is mended, and noted."""
-        where = self.source.at(e)
+        """An inertia that a body can have; one that is off by rounding is mended and noted, others when asked for."""
         values, axes = np.linalg.eigh(full)
-        if values[0] <= 0:
-            raise InputError(f"the inertia has the principal value {values[0]:.3g} kg m^2", where=where, allowed="> 0")
         excess = float(values[2] - values[0] - values[1])
-        if excess <= 0:
+        if values[0] > _LEAST and excess <= 0:
             return full
-        if excess > ROUNDED * values[2]:
-            text = " ".join(f"{v:.4g}" for v in values)
+        text = " ".join(f"{v:.4g}" for v in values)
+        if not self.options.mend and (values[0] <= _LEAST or excess > ROUNDED * values[2]):
             raise InputError(
                 f"no body has the principal inertias {text} kg m^2",
-                where=where,
-                allowed="none above the sum of the others",
+                where=self.source.at(e),
+                allowed="> 0, and each at most the others' sum",
+                run_next="--mend makes it just possible",
             )
-        self.notes.append(
-            f"link {link}: its largest inertia exceeds the others' sum by {excess / values[2]:.1g}; mended"
-        )
-        values = values + np.array([0.5, 0.5, 0.0]) * excess * (1 + 1e-6)
-        return np.asarray(axes @ np.diag(values) @ axes.T)
+        least = max(1e-3 * float(np.abs(values).max()), 2 * _LEAST)  # a rod a thirtieth as thick as long
+        mended = np.maximum(values, least)
+        mended[:2] += 0.5 * max(float(mended[2] - mended[0] - mended[1]), 0.0) * (1 + 1e-6)
+        now = " ".join(f"{v:.4g}" for v in mended)
+        said = f"link {link}: principal inertias {text} kg m^2, which no body has, became {now}"
+        (self.notes if excess <= ROUNDED * values[2] and values[0] > _LEAST else self.losses).append(said)
+        return np.asarray(axes @ np.diag(mended) @ axes.T)
 
     def _shapes(self, link: str, body: Element) -> None:
         """Visual and collision shapes as geoms."""
@@ -522,6 +519,9 @@ class _Reader:
             allowed = ", ".join([*sizes, "mesh"])
             raise Unsupported(f"geometry <{inner.tag}>", where=self.source.at(inner), allowed=allowed)
         size = np.array(sizes[inner.tag](), float)
+        if not np.all(size > 0) and only_seen:
+            self.losses.append(f"{self.source.at(inner)}: visual shape of size {numbers(size)}")
+            return False
         if not np.all(size > 0):
             raise InputError(f"size {numbers(size)}", where=self.source.at(inner), allowed="> 0")
         attributes |= {"type": inner.tag, "size": numbers(size)}

@@ -30,7 +30,7 @@ from flyball.robots.models.references import Files
 from flyball.robots.models.urdf import UNLIMITED, imported_from
 
 _POSE = 1e-6
-"""Poses that differ by less [m, rad] are equal: MuJoCo keeps mesh vertices, and so their frames, in single precision."""
+"""Poses that differ by less [m, rad] are equal: MuJoCo keeps vertices, and so meshes' frames, in single precision."""
 _EQUAL = 1e-12
 """Relative difference of other numbers: rounding of a few double precision operations."""
 
@@ -162,7 +162,7 @@ class _Writer:
 
     def _link(self, name: str, body: Body | None) -> None:
         link = SubElement(self.robot, "link", {"name": name})
-        if body is not None and body.mass > 0:
+        if body is not None and (body.mass > 0 or np.any(body.inertia)):
             inertial = SubElement(link, "inertial")
             SubElement(inertial, "origin", {"xyz": numbers(body.com), "rpy": "0 0 0"})
             SubElement(inertial, "mass", {"value": number(body.mass)})
