@@ -4,7 +4,7 @@ In: a folder that packages were installed into (``pip install --no-deps --target
 package its version, licences, and how many models were found, imported, refused; every refusal in full. Nothing is
 downloaded. Exit code 1 when a refusal names no element, or anything but a clean refusal happened.
 
-    python benchmarks/zoo.py --site DIR [--only WORD] [--check] [--json]
+    python benchmarks/zoo.py --site DIR [--only WORD] [--check] [--mend] [--json]
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from flyball.base import FlyballError, NotPossible
+from flyball.robots.models import ReadOptions
 from flyball.robots.zoo.check import check
 from flyball.robots.zoo.found import FoundModel, Search, search
 
@@ -52,17 +53,17 @@ class Outcome:
     verdict: str = ""
 
 
-def tried(model: FoundModel, judged: bool) -> Outcome:
+def tried(model: FoundModel, judged: bool, options: ReadOptions) -> Outcome:
     """Import one model; anything but a clean refusal is a crash."""
     begun = time.perf_counter()
     result, reason, named, losses, verdict = "imported", "", True, 0, ""
     try:
         if judged:
-            done = check(model)
+            done = check(model, options)
             losses = sum(f.element == "import" and f.level == "warning" for f in done.findings)
             verdict = next((f"{f.element}: {f.text}" for f in done.findings if f.level == "error"), "sound")
         else:
-            losses = len(model.load().losses)
+            losses = len(model.load(options).losses)
     except NotPossible:
         raise
     except FlyballError as err:
@@ -77,7 +78,9 @@ def tried(model: FoundModel, judged: bool) -> Outcome:
 
 def table(outcomes: list[Outcome]) -> list[str]:
     """One row per package."""
-    rows = [("package", "version", "licences", "found", "imported", "refused", "crashed", "unnamed")]
+    rows: list[tuple[str, ...]] = [
+        ("package", "version", "licences", "found", "imported", "refused", "crashed", "unnamed")
+    ]
     for package in sorted({o.name.partition("/")[0] for o in outcomes}):
         own = [o for o in outcomes if o.name.startswith(f"{package}/")]
         count = Counter(o.result for o in own)
@@ -95,12 +98,13 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--path", type=Path, action="append", default=[], help="a folder with models; repeat")
     p.add_argument("--only", default="", help="models whose name has this word in it")
     p.add_argument("--check", action="store_true", help="also judge what imports, half a second of simulation included")
+    p.add_argument("--mend", action="store_true", help="mend inertias that no body can have instead of refusing")
     p.add_argument("--json", action="store_true", help="one JSON document on stdout")
     args = p.parse_args(argv)
     models = [m for m in search(Search(args.site, tuple(args.path)))[0] if args.only in m.name]
     outcomes = []
     for model in models:
-        outcomes.append(tried(model, args.check))
+        outcomes.append(tried(model, args.check, ReadOptions(mend=args.mend)))
         print(f"{outcomes[-1].result:<9}{model.name}", file=sys.stderr, flush=True)
     if args.json:
         print(json.dumps([asdict(o) for o in outcomes], indent=1))

@@ -35,7 +35,9 @@ def test_list_names_embodiments_models_licences_and_what_is_not_here(
     for body in ("flyarm-5 ", "flybase-2 ", "flycell-10 ", "flyquad-12 "):
         assert body in out
     assert [line.split() for line in out.splitlines() if "mine/arm" in line] == [["mine/arm", "mjcf", "MIT", "-"]]
-    assert any("robosuite" in line and "pip install --no-deps --target DIR robosuite" in line for line in out.splitlines())
+    assert any(
+        "robosuite" in line and "pip install --no-deps --target DIR robosuite" in line for line in out.splitlines()
+    )
 
 
 def test_list_as_json_and_by_words(place: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,14 +69,31 @@ def test_check_of_what_does_not_import_is_one_line(place: list[str], capsys: pyt
     assert err.count("\n") == 1 and "arm.xml" in err and "joint" in err and "nam" in err
 
 
-def test_check_all_goes_on_after_one_that_does_not_import(
-    place: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_check_all_goes_on_after_one_that_does_not_import(place: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     Path(place[3], "broken.xml").write_text(ARM.replace('joint="hinge"', 'joint="gone"'))
     assert main(["robots", "check", "--all", *place]) == 2
     lines = {line.partition(":")[0]: line for line in capsys.readouterr().out.splitlines()}
     assert "does not import" in lines["mine/broken"] and "gone" in lines["mine/broken"]
     assert ": sound" in lines["mine/arm"] and ": sound" in lines["flyball/flyquad"]
+
+
+def test_check_reads_as_it_is_told(place: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """An inertia that no body has is refused with the option that mends it, and with that option it is a warning."""
+    urdf = (
+        '<robot name="r"><link name="b"><inertial><mass value="1"/>'
+        '<inertia ixx=".1" ixy="0" ixz="0" iyy=".1" iyz="0" izz=".1"/></inertial></link><link name="a"><inertial><mass value="1"/>'
+        '<inertia ixx=".001" ixy="0" ixz="0" iyy=".001" iyz="0" izz=".01"/></inertial></link>'
+        '<joint name="j" type="revolute"><parent link="b"/><child link="a"/><axis xyz="0 0 1"/>'
+        '<limit lower="-1" upper="1" effort="1" velocity="1"/></joint></robot>'
+    )
+    file = Path(place[3], "arm.urdf")
+    file.write_text(urdf)
+    assert main(["robots", "check", str(file)]) == 2
+    err = capsys.readouterr().err
+    assert "link[a]" in err and "--mend" in err
+    assert main(["robots", "check", str(file), "--mend", "--base", "floating"]) == 0
+    out = capsys.readouterr().out
+    assert "base floating" in out and "warning import: link a" in out
 
 
 @pytest.mark.parametrize(
@@ -83,6 +102,8 @@ def test_check_all_goes_on_after_one_that_does_not_import(
         (["check"], "allowed: NAME ... or --all"),
         (["check", "mine/am"], "did you mean 'mine/arm'?"),
         (["check", "gym-hil/panda"], "pip install --no-deps --target DIR gym-hil"),
+        (["check", "flyarm", "--package", "arm"], "NAME=DIR"),
+        (["check", "flyarm", "--root", "/nowhere"], "no such folder"),
         (["fly"], "invalid choice: 'fly'"),
     ],
 )

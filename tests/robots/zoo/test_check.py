@@ -94,6 +94,12 @@ def test_a_simulation_that_gains_energy_is_told() -> None:
     told("warning", "model", "gains", stuck)
 
 
+def test_let_go_means_that_nothing_drives() -> None:
+    """A motor that pushes with 50 N m when told nothing would throw the arm."""
+    push = '<general joint="elbow" biastype="affine" biasprm="50 0 0" forcerange="-50 50"/>'
+    assert against(model(("</actuator>", f"{push}</actuator>"))) == []
+
+
 def test_the_model_is_left_as_it_was() -> None:
     m = model()
     before = m.opt.disableflags, m.opt.enableflags, np.array(m.qpos0)

@@ -70,6 +70,16 @@ def test_cell_holds_both_hands_where_it_was_told() -> None:
         assert abs(hand[3] - pose[3]) < 5e-3 and abs(hand[4]) < 5e-3
 
 
+def test_arms_of_a_cell_face_each_other() -> None:
+    """The same pose in both arms' frames is the same height, mirrored about the middle."""
+    simulation = opened(flycell.mjcf())
+    for joint, q in flycell.at_rest(flycell.HOME, flycell.HOME, 1).items():
+        simulation.place(joint, q)
+    left, right = (x[0] for x in simulation.read([f"body:{arm}_finger_left.position" for arm in flycell.ARMS]).values())
+    np.testing.assert_allclose(left * [-1, -1, 1], right, atol=1e-9)
+    assert left[0] == pytest.approx(-flycell.SPAN / 2 + flycell.HOME[0], abs=2e-3)
+
+
 def test_hands_of_a_cell_meet_and_do_not_pass_through() -> None:
     """Both hands are told to go to the same place: they touch, and overlap by no more than 5 mm of 40."""
     model = mujoco.MjModel.from_xml_string(flycell.mjcf())

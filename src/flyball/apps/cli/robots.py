@@ -15,6 +15,7 @@ from flyball.apps.cli.output import Output
 from flyball.base import FlyballError, InputError
 
 if TYPE_CHECKING:
+    from flyball.robots.models import ReadOptions
     from flyball.robots.zoo.check import Check
     from flyball.robots.zoo.found import FoundModel, Search
 
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     p.add_argument("names", nargs="*", metavar="NAME", help="as listed, the end of such a name, or a model file")
     p.add_argument("--all", action="store_true", help="every model found; one line each")
     _places(p, argparse.SUPPRESS)
+    add_reading(p)
     for module in sorted(set(_ELSEWHERE.values())):
         importlib.import_module(module).add_robot_words(verb)
 
@@ -66,6 +68,33 @@ def _places(parser: argparse.ArgumentParser, default: Any) -> None:
         metavar="DIR",
         help="look into this folder too; repeat (also: $FLYBALL_ROBOTS, $ROS_PACKAGE_PATH, $AMENT_PREFIX_PATH)",
     )
+
+
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """How to read a model; ``reading`` turns it into options."""
+    parser.add_argument("--base", choices=("fixed", "floating"), help="of a URDF, which does not say")
+    parser.add_argument("--mend", action="store_true", help="make inertias that no body can have just possible")
+    parser.add_argument("--package", action="append", default=[], metavar="NAME=DIR", help="a ROS package; repeat")
+    parser.add_argument("--root", type=Path, metavar="DIR", help="the folder that the model's files must lie in")
+
+
+def reading(args: argparse.Namespace) -> ReadOptions:
+    """Options of reading from what ``add_reading`` added.
+
+    Raises:
+      InputError: a package without a folder.
+    """
+    from flyball.robots.models import ReadOptions
+
+    packages = {}
+    for text in args.package:
+        name, equals, folder = text.partition("=")
+        if not (name and equals and Path(folder).is_dir()):
+            raise InputError(f"--package {text}", allowed="NAME=DIR of a folder that exists")
+        packages[name] = Path(folder)
+    if args.root is not None and not args.root.is_dir():
+        raise InputError("no such folder", where=f"--root {args.root}")
+    return ReadOptions(base=args.base, packages=packages, root=args.root, mend=args.mend)
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
@@ -147,10 +176,10 @@ def _check(args: argparse.Namespace, where: Search, out: Output) -> int:
             "which model?", where="flyball robots check", allowed="NAME ... or --all", run_next="flyball robots"
         )
     found = search(where)[0] if args.all else [find(name, where) for name in args.names]
-    worst, document, lines = 0, [], []
+    worst, document, lines, how = 0, [], [], reading(args)
     for m in found:
         try:
-            done = check(m)
+            done = check(m, how)
         except FlyballError as err:
             if len(found) == 1:
                 raise

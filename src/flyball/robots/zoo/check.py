@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from flyball.base import NotPossible
 from flyball.robots.zoo.found import FoundModel
+
+if TYPE_CHECKING:
+    from flyball.robots.models import ReadOptions
 
 Level = Literal["error", "warning", "note"]
 
@@ -61,8 +64,8 @@ class Check:
         return all(f.level != "error" for f in self.findings)
 
 
-def check(found: FoundModel) -> Check:
-    """Import, compile and judge a model.
+def check(found: FoundModel, options: ReadOptions | None = None) -> Check:
+    """Import (see ``FoundModel.load``), compile and judge a model.
 
     Raises:
       InputError: it does not import; names the element.
@@ -74,7 +77,7 @@ def check(found: FoundModel) -> Check:
         raise NotPossible("checking a model needs MuJoCo", run_next="pip install 'flyball[sim]'") from err
     from flyball.robots.models.plausibility import suspicions
 
-    imported = found.load()
+    imported = found.load(options)
     suspected = set(suspicions(imported.model))
     findings = [Finding("warning", "import", text) for text in imported.losses]
     findings += [Finding("note", "import", text) for text in imported.notes if text not in suspected]

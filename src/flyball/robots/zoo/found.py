@@ -11,7 +11,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -19,7 +19,7 @@ from flyball.base import InputError, Missing, NotPossible, PluginTable
 from flyball.robots.zoo.licences import Licence
 
 if TYPE_CHECKING:
-    from flyball.robots.models import Imported
+    from flyball.robots.models import Imported, ReadOptions
 
 FORMATS = {".urdf": "urdf", ".xml": "mjcf", ".mjcf": "mjcf", ".sdf": "sdf"} | dict.fromkeys(
     (".usd", ".usda", ".usdc", ".usdz"), "usd"
@@ -71,8 +71,11 @@ class FoundModel:
         """First part of the name."""
         return self.name.partition("/")[0]
 
-    def load(self) -> Imported:
+    def load(self, options: ReadOptions | None = None) -> Imported:
         """Import it.
+
+        Args:
+          options: how to read; its packages and root go before those found.
 
         Raises:
           InputError: naming the element.
@@ -80,12 +83,14 @@ class FoundModel:
         """
         from flyball.robots.models import ReadOptions, load
 
+        how = options or ReadOptions()
         if not self.mjcf:
-            return load(self.file, ReadOptions(packages=dict(self.packages), root=self.root))
+            packages = {**self.packages, **how.packages}
+            return load(self.file, replace(how, packages=packages, root=how.root or self.root))
         with tempfile.TemporaryDirectory(prefix="flyball-") as folder:
             file = Path(folder, self.file.name)
             file.write_text(self.mjcf)
-            return load(file)
+            return load(file, how)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class Package:
       top: folder of the models, the first part of it a Python package or a folder of ``site-packages``.
       only: patterns of paths below ``top`` that hold models.
       never: patterns of paths that hold none for us: test fixtures, and parts that look like models.
-      ros: (name, folder) of the ROS package that its meshes' addresses begin with.
+      ros: (name, folder) of the ROS packages that its meshes' addresses begin with, where the folder's name differs.
     """
 
     name: str
@@ -38,9 +38,10 @@ class Package:
     top: str
     only: tuple[str, ...] = ("*",)
     never: tuple[str, ...] = ()
-    ros: tuple[str, str] | None = None
+    ros: tuple[tuple[str, str], ...] = ()
 
 
+_KUKA = ("kr16", "kr120", "kr210", "lbr_iiwa")
 PACKAGES = (
     Package("brax", "gym bodies, Apache-2.0, 0.4 MB", "brax/envs/assets"),
     Package(
@@ -49,13 +50,13 @@ PACKAGES = (
         ("*/common/*", "*/floor.xml", "*_defaults.xml", "third_party/kinova/common.xml"),
     ),
     Package(
-        "drake", "acrobot, pendulum, small examples; BSD-3-Clause, 50 MB", "pydrake/share/drake/examples",
+        "drake", "acrobot, pendulum, small examples; several licences", "pydrake/share/drake/examples",
         never=("*/objects/*", "*/desk/*", "*/table/*", "quadrotor/*"),
     ),
     Package(
         "example-robot-data", "about 70 real robots as URDF with meshes, several licences, 131 MB",
         "cmeel.prefix/share/example-robot-data/robots", never=("*.urdf.xacro",),
-        ros=("example-robot-data", "cmeel.prefix/share/example-robot-data"),
+        ros=(("example-robot-data", "cmeel.prefix/share/example-robot-data"),),
     ),
     Package(
         "genesis-world", "panda, ur5e, go2, anymal c, drones, hands; several licences, 84 MB", "genesis/assets",
@@ -79,7 +80,7 @@ PACKAGES = (
         "newton", "ant, humanoid, cartpole, quadruped as MJCF, URDF and USD; Apache-2.0", "newton/examples/assets"
     ),
     Package(
-        "playground", "legged robots, hands, ALOHA and suite bodies for MuJoCo Playground; Apache-2.0, 8 MB",
+        "playground", "suite bodies; legged robots, hands and ALOHA whose meshes are Menagerie's; Apache-2.0, 8 MB",
         "mujoco_playground",
     ),
     Package(
@@ -90,7 +91,13 @@ PACKAGES = (
         "robosuite", "ten arms, humanoids, grippers, objects; MIT, 157 MB", "robosuite/models/assets",
         never=("bullet_data/*.xacro", "arenas/*", "base.xml"),
     ),
-    Package("rtb-data", "puma 560, iiwa, KUKA and ABB arms (others as xacro); MIT, 45 MB", "rtbdata"),
+    Package(
+        "rtb-data", "puma 560, iiwa, KUKA and ABB arms (others as xacro); MIT, 45 MB", "rtbdata",
+        ros=(
+            ("abb_irb140_support", "rtbdata/xacro/abb_irb140_description"),
+            *((f"kuka_{arm}_support", f"rtbdata/xacro/kuka_description/kuka_{arm}") for arm in _KUKA),
+        ),
+    ),
 )  # fmt: skip
 
 
@@ -103,9 +110,7 @@ def installed(where: Search) -> Iterator[FoundModel | NotInstalled]:
             yield NotInstalled(package.name, package.about, get)
             continue
         version, licence = _stated(package.name, where.site)
-        packages = {}
-        if package.ros and (folder := _place(package.ros[1], where.site)):
-            packages[package.ros[0]] = folder
+        packages = {name: at for name, path in package.ros if (at := _place(path, where.site))}
         for short, file in named(sorted(_files(package, top)), top):
             own = beside(file, top) or licence
             yield FoundModel(f"{package.name}/{short}", FORMATS[file.suffix.lower()], file, version, own, packages, top)
