@@ -20,7 +20,7 @@ def run(name, *arguments):
 
 
 def test_they_are_numbered_in_the_order_of_the_loop_and_short():
-    assert [p.name[:2] for p in EXAMPLES] == ["01", "02", "03", "04", "05", "06", "07", "08"]
+    assert [p.name[:2] for p in EXAMPLES] == ["01", "02", "03", "04", "05", "06", "07", "08", "09"]
     for path in EXAMPLES:
         lines = path.read_text().splitlines()
         assert len(lines) <= 60 and lines[2].strip().startswith(f"python examples/{path.name}"), path.name
@@ -77,3 +77,9 @@ def test_08_dataset(tmp_path):
     assert 1 <= chosen < 6, "some lifts fail"
     assert f"LeRobotDataset v3.0: {90 * chosen} rows at 25 Hz" in out and "'action': (64, 8, 6)" in out
     assert (tmp_path / "w" / "reports" / "lifts" / "meta" / "info.json").is_file()
+
+
+def test_09_randomize():
+    out = run("09", "--worlds", 8)
+    assert "world 5 alone is world 5 of 8: True" in out and "read back: True" in out and "8 of 8 placed" in out
+    assert "cannot hold together: box left of can by 0.05 m; box right of can" in out

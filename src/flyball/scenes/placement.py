@@ -81,7 +81,7 @@ def place(
     reach: Mapping[str, Reach] | None = None,
     settle: Settle | None = None,
     settled_m: float = 0.005,
-    attempts: int = 24,
+    attempts: int = 32,
     explain: bool = True,
 ) -> Placement:
     """Place objects in any worlds of a run.

@@ -66,7 +66,8 @@ class Conflict:
         names = "; ".join(str(r) for r in self.relations)
         by = f", short by {self.short * 100:.2g} cm" if 0 < self.short < np.inf else ""
         verb = "cannot hold" if len(self.relations) == 1 else "cannot hold together"
-        return f"{verb}: {names} ({len(self.worlds)} worlds, {self.attempts} attempts{by})"
+        where = f"{len(self.worlds)} world" + "s" * (len(self.worlds) != 1)
+        return f"{verb}: {names} ({where}, {self.attempts} attempts{by})"
 
 
 @dataclass
@@ -102,6 +103,7 @@ class Problem:
         )
         self.objects = [*objects, floor]
         self.number, self.reach, self.seed, self.attempts = number, reach, seed, attempts
+        self.early = min(8, attempts // 2)  # attempts that only reject
         names = [o.name for o in self.objects]
         self.at = {name: i for i, name in enumerate(names)}
         if len(self.at) < len(names):
@@ -328,7 +330,7 @@ class Problem:
             if not len(todo):
                 break
             state = self._start(rows[todo], first + attempt)
-            end, ok[todo], short = self._search(rules, state, rows[todo], attempt >= self.attempts // 3)
+            end, ok[todo], short = self._search(rules, state, rows[todo], attempt >= self.early)
             least[todo] = np.minimum(least[todo], short)
             for name in ("x", "y", "c", "s"):
                 getattr(best, name)[todo] = getattr(end, name)
@@ -372,7 +374,7 @@ class Problem:
         for attempt in range(self.attempts):
             tries.append(self._start(rows[:1], attempt))
         state = _State(*(np.concatenate([getattr(t, name) for t in tries]) for name in ("x", "y", "c", "s")))
-        early = self.attempts // 3
+        early = self.early
         _, ok, first = self._search(rules, state.rows(np.arange(early)), rows[:early], False)
         if ok.any():
             return True, 0.0, state
@@ -391,8 +393,8 @@ class Problem:
                 if not self._feasible(rest, row)[0]:
                     needed = rest
             _, short, _ = self._feasible(needed, row)
-            same = np.array([row == other or not self._feasible(needed, int(other))[0] for other in left[:64]])
-            same = np.append(same, np.ones(len(left) - len(same), bool))  # beyond 64 worlds: taken to be alike
+            same = ~self.solve(needed, left)[1]
+            same[0] = True
             out.append(Conflict(needed, self.number[left[same]], short, self.attempts))
             left = left[~same]
         return tuple(out)

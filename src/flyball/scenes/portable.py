@@ -77,12 +77,15 @@ def exp(x: Array | float) -> Array:
 
 
 def log(x: Array | float) -> Array:
-    """Natural logarithm of positive numbers."""
-    m, e = np.frexp(np.asarray(x, float))
+    """Natural logarithm; -inf at 0, NaN below."""
+    v = np.asarray(x, float)
+    usual = (v > 0) & (v < np.inf)
+    m, e = np.frexp(np.where(usual, v, 1.0))
     low = m < _SQRT_HALF
     m, k = np.where(low, 2 * m, m), np.where(low, e - 1, e).astype(float)
     s = (m - 1) / (m + 1)
-    return k * _LN2[0] + (2 * s * _polynomial(_LOG, s * s) + k * _LN2[1])
+    out = k * _LN2[0] + (2 * s * _polynomial(_LOG, s * s) + k * _LN2[1])
+    return out if usual.all() else np.where(usual, out, np.where(v == 0, -np.inf, np.where(v > 0, v, np.nan)))
 
 
 def sincos(x: Array | float) -> tuple[Array, Array]:

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flyball.base import InputError
+from flyball.base import InputError, Missing
 from flyball.scenes import portable, streams
 from flyball.scenes.distributions import Distribution, Draws, Number, check_number, value
 from flyball.scenes.streams import Worlds
@@ -283,6 +284,10 @@ def draw_worlds(
     all_of = list(variations)
     owner = {p: k for k, v in enumerate(all_of) for p in v.paths}  # the last one
     known = {p: np.broadcast_to(np.asarray(x, float), (len(i),)) for p, x in (given or {}).items() if p not in owner}
+    for k, v in enumerate(all_of):
+        for path in sorted(_refers_to(v) if k in owner.values() else ()):
+            if path not in owner and path not in known:
+                raise Missing.named("parameter", path, [*owner, *known], where=f"[{', '.join(v.paths)}]")
     draws = Draws(int(run_seed) if streams.key_of(run_seed, "") else 0, i, level, known)
     for k in _order(all_of, owner):
         found = _draw_in(all_of[k], draws)
@@ -300,6 +305,10 @@ def _draw_in(variation: Variation, draws: Draws) -> dict[str, NDArray[np.float64
     return variation.draw_in(draws)
 
 
+def _refers_to(variation: Variation) -> set[str]:
+    return variation.refers_to() if isinstance(variation, _Streamed) else set()
+
+
 def _order(variations: Sequence[Variation], owner: Mapping[str, int]) -> list[int]:
     """Those that formulas refer to come first.
 
@@ -307,24 +316,12 @@ def _order(variations: Sequence[Variation], owner: Mapping[str, int]) -> list[in
       InputError: a circle, named.
     """
     needs = [
-        sorted({owner[p] for p in getattr(v, "refers_to", set)() if p in owner}) if any(owner[p] == k for p in v.paths)
-        else []
+        sorted({owner[p] for p in _refers_to(v) if p in owner}) if k in owner.values() else []
         for k, v in enumerate(variations)
-    ]  # fmt: skip
-    out: list[int] = []
-    state: dict[int, str] = {}
-
-    def visit(k: int, trail: tuple[int, ...]) -> None:
-        if state.get(k) == "done":
-            return
-        if k in trail:
-            circle = " -> ".join(variations[j].paths[0] for j in (*trail[trail.index(k) :], k))
-            raise InputError(f"formulas refer to each other in a circle: {circle}", where=f"[{variations[k].paths[0]}]")
-        for j in needs[k]:
-            visit(j, (*trail, k))
-        state[k] = "done"
-        out.append(k)
-
-    for k in range(len(variations)):
-        visit(k, ())
-    return [k for k in out if any(owner[p] == k for p in variations[k].paths)]
+    ]
+    try:
+        order = list(TopologicalSorter(dict(enumerate(needs))).static_order())
+    except CycleError as err:
+        circle = " -> ".join(variations[k].paths[0] for k in reversed(err.args[1]))
+        raise InputError(f"formulas refer to each other in a circle: {circle}", where="draw_worlds") from err
+    return [k for k in order if k in owner.values()]
