@@ -10,6 +10,7 @@ and servos (stiffness and damping both) are solved implicitly, together, by its 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -94,6 +95,7 @@ class Built:
       owner: Drake's geometry id -> geom of the model.
       drives: what the actuators do.
       instances: Drake's model instances that have actuators.
+      servos: of each servo, its model instance and place among that one's actuators.
     """
 
     model: Any
@@ -105,17 +107,24 @@ class Built:
     owner: dict[Any, int]
     drives: Drives
     instances: list[Any] = field(default_factory=list)
+    servos: list[tuple[Any, int]] = field(default_factory=list)
 
-    def inputs(self, controls: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Inputs of Drake's actuators (T, num_actuators) and forces on its velocities (T, nv), of controls (T, nu)."""
-        servos, besides = self.drives.inputs(controls)
-        inputs = np.zeros((len(controls), self.plant.num_actuators()))
-        inputs[:, : servos.shape[1]] = servos
+    def inputs(self, controls: NDArray[np.float64]) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
+        """Targets per model instance [q, v] (T, 2 actuators) and forces on velocities (T, nv), of controls (T, nu)."""
+        position, velocity, besides = self.drives.inputs(controls)
+        targets = []
+        for k in self.instances:
+            count = self.plant.num_actuators(k)
+            x = np.zeros((len(controls), 2 * count))
+            for s, (instance, place) in enumerate(self.servos):
+                if instance == k:
+                    x[:, place], x[:, count + place] = position[:, s], velocity[:, s]
+            targets.append(x)
         forces = np.zeros((len(controls), self.plant.num_velocities()))
         for j, at in enumerate(self.places):
             if not at.free:
                 forces[:, at.v] = besides[:, self.model.jnt_dofadr[j]]
-        return inputs, forces
+        return targets, forces
 
 
 def build(m: Any, refusals: Refusals, scheme: str) -> Built:
@@ -152,7 +161,7 @@ def _build(m: Any, refusals: Refusals, scheme: str) -> Built:
     instances = [weightless if g == 1 else usual for g in m.body_gravcomp]
     bodies, joints = _bodies(plant, m, instances)
     drives = read_drives(m, refusals.refuse)
-    _drive(plant, m, joints, drives)
+    servos = _drive(plant, m, joints, drives)
     _equalities(plant, m, bodies, joints)
     pairs = contact.find_pairs(m, refusals.refuse)
     owner, allowed = contact.register(plant, bodies, m, pairs)
@@ -161,7 +170,7 @@ def _build(m: Any, refusals: Refusals, scheme: str) -> Built:
     diagram = builder.Build()
     places = [Place(j.position_start(), j.velocity_start(), j.num_positions() == 7) for j in joints]
     armed = [k for k in (weightless, usual) if plant.num_actuators(k)]
-    built = Built(m, diagram, plant, places, np.empty(0), bodies, owner, drives, armed)
+    built = Built(m, diagram, plant, places, np.empty(0), bodies, owner, drives, armed, servos)
     built.start = from_mujoco(built, np.asarray(m.qpos0), np.zeros(m.nv))
     return built
 
@@ -223,28 +232,41 @@ def _inertia(m: Any, b: int) -> Any:
     return SpatialInertia.MakeFromCentralInertia(mass, m.body_ipos[b], moments)
 
 
-def _drive(plant: Any, m: Any, joints: Sequence[Any], drives: Drives) -> None:
-    """Servos with their stiffness and damping, springs, dry friction and armature, each as an actuator of its joint."""
+def _drive(plant: Any, m: Any, joints: Sequence[Any], drives: Drives) -> list[tuple[Any, int]]:
+    """Servos with their stiffness and damping, springs, dry friction and armature, each as an actuator of its joint.
+
+    Returns:
+      Of each servo, its model instance and place among that one's actuators.
+    """
+    count: Counter[Any] = Counter()
     armature = {j: float(m.dof_armature[m.jnt_dofadr[j]]) for j in range(m.njnt) if joints[j].num_velocities() == 1}
 
-    def add(name: str, j: int, p: float, d: float, limit: float) -> None:
+    def add(name: str, j: int, p: float, d: float, limit: float) -> tuple[Any, int]:
         actuator = plant.AddJointActuator(name, joints[j], limit)
         if p or d:
             actuator.set_controller_gains(PdControllerGains(p=p, d=d))
         actuator.set_default_rotor_inertia(armature.pop(j, 0.0))
         actuator.set_default_gear_ratio(1.0)
+        instance = actuator.model_instance()
+        count[instance] += 1
+        return instance, count[instance] - 1
 
-    for k, servo in enumerate(drives.servos):
-        add(f"servo{k}", servo.joint, servo.stiffness, servo.damping, servo.limit)
+    servos = [add(f"servo{k}", s.joint, s.stiffness, s.damping, s.limit) for k, s in enumerate(drives.servos)]
     for j in range(m.njnt):
         friction = float(m.dof_frictionloss[m.jnt_dofadr[j]])
         if friction > 0 and joints[j].num_velocities() == 1:
             add(f"friction{j}", j, 0.0, friction / _CREEP, friction)
         elif armature.get(j, 0.0) > 0:
             add(f"armature{j}", j, 0.0, 0.0, np.inf)
+    return servos
 
 
 def _equalities(plant: Any, m: Any, bodies: Sequence[Any], joints: Sequence[Any]) -> None:
+    if any(m.eq_type[e] != int(_EQ.mjEQ_JOINT) for e in np.flatnonzero(m.eq_active0)):
+        # Drake 1.51 crashes on constraints to the world's own body, not on those to a body welded to it
+        anchor = plant.AddRigidBody("anchor", plant.GetModelInstanceByName("usual"), SpatialInertia.Zero())
+        plant.WeldFrames(plant.world_frame(), anchor.body_frame())
+        bodies = [anchor, *bodies[1:]]
     for e in np.flatnonzero(m.eq_active0):
         kind, first, second, data = _EQ(m.eq_type[e]), int(m.eq_obj1id[e]), int(m.eq_obj2id[e]), m.eq_data[e]
         if kind == _EQ.mjEQ_JOINT:

@@ -5,10 +5,10 @@ collide that MuJoCo would let collide. Drake gives a geometry one friction and c
 own, MuJoCo has a friction for every pair; so a geometry that meets others with different frictions is registered once
 for each, and only copies with the same friction meet. A pair's friction is thereby exact.
 
-Softness is not: MuJoCo's ``solref`` is a stiffness per mass, and the load it yields under is less by (1 - d) / d, d the
-constraint's impedance. Here a contact is a spring and a damper with that stiffness under load and the same damping
-ratio, for the mass that the model has at its start (``body_invweight0``). A sphere or an ellipsoid touches in a point;
-boxes, cylinders, capsules and meshes touch in a patch (hydroelastic), which in MuJoCo are up to four points.
+Softness is not: MuJoCo's ``solref`` is a stiffness per mass k, and a contact of impedance d yields under a load as if
+it were k / (1 - d). Here it is a spring and a damper with that stiffness and the same damping ratio, for the mass that
+the model has at its start (``body_invweight0``). A sphere or an ellipsoid touches in a point; boxes, cylinders,
+capsules and meshes touch in a patch (hydroelastic), which in MuJoCo are up to four points.
 """
 
 from __future__ import annotations
@@ -136,13 +136,12 @@ def softness(solref: Any, impedance: float, step: float) -> tuple[float, float]:
       impedance: d, of ``solimp``.
       step: time step [s]; MuJoCo holds time constants to at least two of them.
     """
+    yields = np.sqrt(1 - impedance)
     if solref[0] > 0:
-        ratio = max(float(solref[1]), 0.0)
-        stiffness = 1 / (impedance * max(float(solref[0]), 2 * step) * max(ratio, 1e-3)) ** 2
-    else:
-        stiffness = max(-float(solref[0]), 1e-6) / impedance**2
-        ratio = -float(solref[1]) / impedance / (2 * np.sqrt(stiffness))
-    return float(np.sqrt(stiffness * impedance / (1 - impedance))), float(ratio)
+        ratio = max(float(solref[1]), 1e-3)
+        return float(1 / (max(float(solref[0]), 2 * step) * ratio * yields)), ratio
+    natural = float(np.sqrt(max(-float(solref[0]), 1e-6)))
+    return natural / yields, -float(solref[1]) / (2 * natural)
 
 
 def register(plant: Any, bodies: list[Any], m: Any, pairs: list[Pair]) -> tuple[dict[Any, int], list[tuple]]:

@@ -1,12 +1,14 @@
 """What the actuators of a model do, in Drake's terms.
 
 In: a compiled MuJoCo model. Out: ``Drives``: servos on single joints, whose stiffness and damping Drake solves
-implicitly and whose target enters as a feed-forward force, and forces without feedback. MuJoCo's actuator pushes along
-its length l with ``clip(g ctrl + b0 + b1 l + b2 dl/dt)``; on a joint, with l = gear q, this is
+implicitly, and forces without feedback. MuJoCo's actuator pushes along its length l with
+``clip(g ctrl + b0 + b1 l + b2 dl/dt)``; on a joint, with l = gear q, this is
 
-    clip(ff - stiffness q - damping dq/dt),  ff = gear (g ctrl + b0),  stiffness = -b1 gear^2,  damping = -b2 gear^2
+    clip(a - stiffness q - damping dq/dt),  a = gear (g ctrl + b0),  stiffness = -b1 gear^2,  damping = -b2 gear^2
 
-which is what Drake's actuators do. A force range that is not symmetric is moved to its middle by a constant force.
+which is what Drake's actuators do, told the target position a / stiffness, or the target velocity a / damping where
+there is no stiffness. (Told a as a force besides, Drake would follow it less than it follows a target: it softens gains
+that are too stiff for the time step.) A force range that is not symmetric is moved to its middle by a constant force.
 """
 
 from __future__ import annotations
@@ -77,16 +79,23 @@ class Drives:
         """What does not depend on the state: force of each actuator before its servo's share, (..., nu)."""
         return self.gain * np.clip(controls, self.control[:, 0], self.control[:, 1]) + self.bias
 
-    def inputs(self, controls: Array) -> tuple[Array, Array]:
-        """Feed-forward forces of the servos (..., servos), and forces on the degrees of freedom besides (..., nv)."""
+    def inputs(self, controls: Array) -> tuple[Array, Array, Array]:
+        """What Drake is told, of controls (..., nu).
+
+        Returns:
+          Target position and velocity of each servo (..., servos), forces besides on the degrees of freedom (..., nv).
+        """
         force = self.forward(controls)
-        servos = np.zeros((*force.shape[:-1], len(self.servos)))
-        plain = np.clip(force, self.force[:, 0], self.force[:, 1]) * self.plain
-        besides = plain @ self.reach
+        besides = (np.clip(force, self.force[:, 0], self.force[:, 1]) * self.plain) @ self.reach
+        position, velocity = np.zeros((2, *force.shape[:-1], len(self.servos)))
         for k, s in enumerate(self.servos):
-            servos[..., k] = s.spring if s.actuator < 0 else force[..., s.actuator] * s.gear - s.middle
+            ahead = s.spring if s.actuator < 0 else force[..., s.actuator] * s.gear - s.middle
+            if s.stiffness > 0:
+                position[..., k] = ahead / s.stiffness
+            else:
+                velocity[..., k] = ahead / s.damping
             besides[..., s.dof] += s.middle
-        return servos, besides
+        return position, velocity, besides
 
     def forces(self, controls: Array, positions: Array, velocities: Array) -> Array:
         """Force of each actuator along its length [N or N m], (..., nu); positions and velocities (..., nv)."""

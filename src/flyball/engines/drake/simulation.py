@@ -8,6 +8,7 @@ throughput.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -30,6 +31,7 @@ from flyball.scenes import Scene
 Array = NDArray[np.float64]
 Worlds = NDArray[np.int64] | None
 
+_LOG = logging.getLogger(__name__)
 _SCHEMES = ("sap", "lagged", "similar")
 
 
@@ -94,11 +96,9 @@ class _World:
         self.built = built
         self.context = built.diagram.CreateDefaultContext()
         self.plant_context = built.plant.GetMyMutableContextFromRoot(self.context)
-        self._actuation = built.plant.get_actuation_input_port()
+        self._targets = [built.plant.get_desired_state_input_port(k) for k in built.instances]
         self._forces = built.plant.get_applied_generalized_force_input_port()
-        for k in built.instances:
-            port = built.plant.get_desired_state_input_port(k)
-            port.FixValue(self.plant_context, np.zeros(port.size()))  # arms the servos; targets are fed forward
+        self._told: Array | None = None
 
     def write(self, x: Array) -> None:
         self.context.SetDiscreteState(0, x)
@@ -106,10 +106,15 @@ class _World:
     def state(self) -> Array:
         return np.array(self.context.get_discrete_state(0).value())
 
-    def drive(self, inputs: Array, forces: Array) -> None:
-        """Inputs of Drake's actuators, and forces on its velocities."""
-        self._actuation.FixValue(self.plant_context, inputs)
-        self._forces.FixValue(self.plant_context, forces)
+    def drive(self, inputs: tuple[list[Array], Array], k: int) -> None:
+        """Row k of ``Built.inputs``."""
+        told = np.concatenate([*(targets[k] for targets in inputs[0]), inputs[1][k]])
+        if self._told is not None and np.array_equal(told, self._told):
+            return  # what has not changed is not computed again
+        self._told = told
+        for port, targets in zip(self._targets, inputs[0], strict=True):
+            port.FixValue(self.plant_context, targets[k])
+        self._forces.FixValue(self.plant_context, inputs[1][k])
 
     def step(self) -> None:
         self.context.SetDiscreteState(self.built.diagram.EvalUniquePeriodicDiscreteUpdate(self.context))
@@ -213,10 +218,10 @@ class DrakeSimulation:
         contact = any(f.contact for f in wanted.values())
         failed = bool(self._failed[i]) or not np.isfinite(controls).all()
         if not failed:
-            inputs, forces = world.built.inputs(controls)
+            inputs = world.built.inputs(controls)
             try:
                 for k in range(len(controls)):
-                    world.drive(inputs[k], forces[k])
+                    world.drive(inputs, k)
                     self._controls[i] = controls[k]
                     last = (k + 1) % every == 0
                     now = [name for name in wanted if last or reads[name] != "last"]
@@ -233,8 +238,9 @@ class DrakeSimulation:
                             if not wanted[name].contact:
                                 seen[name].append(wanted[name].value(end))
                 failed = not np.isfinite(world.state()).all()
-            except RuntimeError:  # the solver gives up
+            except RuntimeError as err:  # the solver gives up
                 failed = True
+                _LOG.warning("world %d stands still: %s", i, str(err).strip().splitlines()[0])
         if failed:
             self._failed[i] = True
             world.write(before[0])
@@ -267,8 +273,7 @@ class DrakeSimulation:
         rows: dict[str, list[Array]] = {name: [] for name in wanted}
         for i, world in enumerate(self._worlds):
             if contact:
-                inputs, forces = world.built.inputs(self._controls[i : i + 1])
-                world.drive(inputs[0], forces[0])
+                world.drive(world.built.inputs(self._controls[i : i + 1]), 0)
             moment = self._moment(i, contact=contact)
             for name, f in wanted.items():
                 rows[name].append(np.array(f.value(moment)))
