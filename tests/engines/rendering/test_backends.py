@@ -72,13 +72,13 @@ def test_obscure_failures_are_explained(monkeypatch: pytest.MonkeyPatch, stderr:
     done = SimpleNamespace(stdout="", stderr=stderr, returncode=code)
     monkeypatch.setattr(backends.subprocess, "run", lambda *a, **k: done)
     monkeypatch.delenv("PYOPENGL_PLATFORM", raising=False)
-    found = backends.tried.__wrapped__("egl")
+    found = backends._try_opengl.__wrapped__("egl")
     assert not found.works and found.what == expected
 
 
 def test_a_platform_that_is_fixed_already_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYOPENGL_PLATFORM", "osmesa")
-    assert "PYOPENGL_PLATFORM" in backends.tried.__wrapped__("egl").what
+    assert "PYOPENGL_PLATFORM" in backends.tried("egl").what
 
 
 def run(code: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -58,7 +58,6 @@ class Found:
     hardware: bool = False
 
 
-@cache
 def tried(name: str) -> Found:
     """Try a backend; the answer is kept for this process.
 
@@ -72,8 +71,14 @@ def tried(name: str) -> Found:
     if name == "warp":
         return _try_warp()
     fixed = os.environ.get("PYOPENGL_PLATFORM", "").lower()
-    if fixed not in ("", name):  # set by the user, or by MuJoCo when it was imported; PyOpenGL cannot change it
-        return Found(name, False, f"PYOPENGL_PLATFORM={fixed} is set")
+    if fixed not in ("", name):  # set by the user, or by MuJoCo at the first context; PyOpenGL cannot change it
+        return Found(name, False, f"this process draws with {fixed} (PYOPENGL_PLATFORM)")
+    return _try_opengl(name)
+
+
+@cache
+def _try_opengl(name: str) -> Found:
+    """Make a context in a process of its own."""
     env = {k: v for k, v in os.environ.items() if k not in ("MUJOCO_GL", "PYOPENGL_PLATFORM")}
     command = [sys.executable, "-c", _TRIAL.format(name=name)]
     try:

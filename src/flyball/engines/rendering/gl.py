@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import weakref
+from functools import cache
 from typing import Any
 
 import mujoco
@@ -118,6 +119,7 @@ class Rasterizer:
         self.close()
         try:
             self._context = _gl_context(self._platform)(*size)
+            _closing_at_exit()
             self._context.make_current()
             m = self._worlds.model
             m.vis.global_.offwidth, m.vis.global_.offheight = size
@@ -228,8 +230,12 @@ def _straight(camera: Camera, finer: int) -> tuple[Camera, _Lookup | None]:
     return Camera(camera.name, width, height, fx, fy, cx, cy), _Lookup(x * fx + cx, y * fy + cy)
 
 
-@atexit.register
-def _close_all() -> None:
-    # PyOpenGL is half gone when objects are collected at exit
-    for rasterizer in list(_open):
-        rasterizer.close()
+@cache
+def _closing_at_exit() -> None:
+    """Free contexts before MuJoCo ends EGL, which it registers at the first context; PyOpenGL is half gone later."""
+
+    def close_all() -> None:
+        for rasterizer in list(_open):
+            rasterizer.close()
+
+    atexit.register(close_all)

@@ -1,9 +1,12 @@
 """Normals and optical flow. In: depth and geom ids of one picture, poses. Out: more labels of the same pixels.
 
-Both start from the same points, so they agree with depth and segmentation pixel by pixel, whatever drew those.
+Both start from the same points, so they agree with depth and segmentation pixel by pixel, whatever drew those. Vectors
+of all k = h * w pixels are held as (3, k): products with rotations are then fast.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import mujoco
 import numpy as np
@@ -22,89 +25,104 @@ hold 24 bits or a float, and curved surfaces are drawn in facets."""
 
 
 def world_points(depth: NDArray[np.float32], rays: Array, poses: Poses, i: int) -> Array:
-    """Points seen, in the world, (h, w, 3) [m]; NaN where nothing is seen."""
-    z = np.where(np.isfinite(depth), depth, np.nan).astype(float)
-    return (rays * z[..., None]) @ poses.camera_rotation[i].T + poses.camera_position[i]
+    """Points seen, in the world, (3, k) [m]; NaN where nothing is seen.
+
+    Args:
+      rays: (x, y, 1) in C, (3, k).
+    """
+    z = np.where(np.isfinite(depth), depth, np.nan).astype(float).ravel()
+    points: Array = poses.camera_rotation[i] @ (rays * z) + poses.camera_position[i][:, None]
+    return points
 
 
-def normals(
-    m: mujoco.MjModel, d: mujoco.MjData, points: Array, geom: NDArray[np.int32], poses: Poses, i: int
-) -> NDArray[np.float32]:
-    """Outward unit normals in C, (h, w, 3); zero where nothing is seen.
+def by_geom(geom: NDArray[np.int32]) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """(id, indices of its pixels) of everything that is seen."""
+    flat = geom.ravel()
+    short = flat.astype(np.int16) if flat.max(initial=0) < 2**15 else flat  # sorted many times faster
+    order = np.argsort(short, kind="stable")
+    ids, begin = np.unique(flat[order], return_index=True)
+    for g, here in zip(ids, np.split(order, begin[1:]), strict=True):
+        if g >= 0:
+            yield int(g), here
+
+
+def normals(m: mujoco.MjModel, d: mujoco.MjData, points: Array, geom: NDArray[np.int32], poses: Poses, i: int) -> Array:
+    """Outward unit normals in C, (3, k); zero where nothing is seen.
 
     Primitives: gradient of the surface's equation at the point. Meshes and height fields: the face that a ray cast
     through the pixel meets, or, where that meets another geom, and for soft bodies: the slope of the depth picture.
 
     Args:
       m, d: the model and data of world i.
-      points: (h, w, 3), in the world [m].
+      points: in the world, (3, k) [m].
       geom: ids, (h, w).
     """
-    out = np.zeros((*geom.shape, 3))
-    rest = np.zeros(geom.shape, bool)
-    for g in np.unique(geom[geom >= 0]):
-        here = geom == g
+    out = np.zeros((3, geom.size))
+    rest = np.zeros(geom.size, bool)
+    for g, here in by_geom(geom):
         n = None
         if g < m.ngeom:
             r = poses.geom_rotation[i, g]
-            n = _outward(int(m.geom_type[g]), m.geom_size[g], (points[here] - poses.geom_position[i, g]) @ r)
+            local = r.T @ (points.take(here, axis=1) - poses.geom_position[i, g][:, None])
+            n = _outward(int(m.geom_type[g]), m.geom_size[g], local)
         if n is None:
-            rest |= here
+            rest[here] = True
         else:
-            out[here] = n @ r.T
+            out[:, here] = poses.camera_rotation[i].T @ r @ n
     if rest.any():
-        out[rest] = _slopes(points, geom)[rest]
         eye = poses.camera_position[i]
-        _, hit, met = cast(m, d, eye, points[rest] - eye)
-        same = hit == geom[rest]
-        found = out[rest]
-        found[same] = met[same]
-        out[rest] = found
-        toward = np.einsum("...k,...k", out, eye - np.nan_to_num(points)) < 0
-        out[rest & toward] *= -1
-    return (out @ poses.camera_rotation[i]).astype(np.float32)
+        view = points[:, rest] - eye[:, None]
+        found = _slopes(points, geom)[:, rest]
+        _, hit, met = cast(m, d, eye, view.T)
+        same = hit == geom.ravel()[rest]
+        found[:, same] = met[same].T
+        facing = np.where((found * view).sum(axis=0) > 0, -found, found)
+        out[:, rest] = poses.camera_rotation[i].T @ facing
+    return out
 
 
 def _outward(kind: int, size: Array, p: Array) -> Array | None:
-    """Unit normals of a primitive in its own frame at points on it, (k, 3); None: it is no primitive."""
+    """Unit normals of a primitive in its own frame at points on it, (3, k); None: it is no primitive."""
     if kind == _T.mjGEOM_PLANE:
-        return np.broadcast_to([0.0, 0.0, 1.0], p.shape)
-    if kind in (_T.mjGEOM_SPHERE, _T.mjGEOM_ELLIPSOID):
-        n = p if kind == _T.mjGEOM_SPHERE else p / size**2
+        return np.repeat([[0.0], [0.0], [1.0]], p.shape[1], axis=1)
+    if kind == _T.mjGEOM_SPHERE:
+        n = p.copy()
+    elif kind == _T.mjGEOM_ELLIPSOID:
+        n = p / size[:, None] ** 2
     elif kind == _T.mjGEOM_CAPSULE:
-        n = p - np.stack([0 * p[:, 0], 0 * p[:, 0], np.clip(p[:, 2], -size[1], size[1])], axis=1)
+        n = p.copy()
+        n[2] -= np.clip(p[2], -size[1], size[1])
     elif kind == _T.mjGEOM_CYLINDER:
-        side = np.hypot(p[:, 0], p[:, 1]) - size[0] > np.abs(p[:, 2]) - size[1]
-        n = np.where(side[:, None], p * (1, 1, 0), np.sign(p) * (0, 0, 1))
+        side = np.hypot(p[0], p[1]) - size[0] > np.abs(p[2]) - size[1]
+        n = np.where(side, p * [[1], [1], [0]], np.sign(p) * [[0], [0], [1]])
     elif kind == _T.mjGEOM_BOX:
-        axis = np.argmax(np.abs(p) - size, axis=1)
-        n = np.zeros_like(p)
-        rows = np.arange(len(p))
-        n[rows, axis] = np.sign(p[rows, axis])
+        axis = np.argmax(np.abs(p) - size[:, None], axis=0)
+        n = np.where(np.arange(3)[:, None] == axis, np.sign(p), 0.0)
     else:
         return None
-    return n / np.maximum(np.linalg.norm(n, axis=1, keepdims=True), 1e-12)
+    n /= np.maximum(np.sqrt((n * n).sum(axis=0)), 1e-12)
+    return n
 
 
 def _slopes(points: Array, geom: NDArray[np.int32]) -> Array:
-    """Normals from differences to neighbours on the same geom, (h, w, 3); zero where there are none."""
+    """Normals from differences to neighbours on the same geom, (3, k), of either sign; zero where there are none."""
+    grid = points.reshape(3, *geom.shape)
     steps = []
     for axis in (1, 0):
-        ahead = np.diff(points, axis=axis)
-        same = np.diff(geom, axis=axis) == 0
-        ahead[~same] = np.nan
-        pad = np.full_like(np.take(points, [0], axis=axis), np.nan)
-        both = np.stack([np.concatenate([ahead, pad], axis=axis), np.concatenate([pad, ahead], axis=axis)])
+        ahead = np.where(np.diff(geom, axis=axis) == 0, np.diff(grid, axis=axis + 1), np.nan)
+        edge = np.full_like(grid.take([0], axis=axis + 1), np.nan)
+        both = np.stack([np.concatenate(pair, axis=axis + 1) for pair in ((ahead, edge), (edge, ahead))])
         there = np.isfinite(both)
         steps.append(np.where(there, both, 0).sum(axis=0) / np.maximum(there.sum(axis=0), 1))
-    n = np.cross(steps[1], steps[0])
-    return n / np.maximum(np.linalg.norm(n, axis=-1, keepdims=True), 1e-12)
+    n = np.cross(steps[1], steps[0], axis=0)
+    return (n / np.maximum(np.linalg.norm(n, axis=0), 1e-12)).reshape(3, -1)
 
 
 def flow(
     camera: Camera,
+    rays: Array,
     points: Array,
-    normal: NDArray[np.float32],
+    normal: Array,
     geom: NDArray[np.int32],
     poses: tuple[Poses, Poses],
     i: int,
@@ -115,8 +133,9 @@ def flow(
     The point moves with its geom; where nothing is seen, it is infinitely far and only the camera's turning moves it.
 
     Args:
-      points: seen in the first state, (h, w, 3) [m].
-      normal: there, in C, (h, w, 3).
+      rays: of the camera, in C, (3, k).
+      points: seen in the first state, in the world, (3, k) [m].
+      normal: there, in C, (3, k).
       geom: ids in the first state, (h, w).
       poses: of the first and the second state.
       after: depth and ids of the second state's picture.
@@ -127,33 +146,33 @@ def flow(
       camera, or of a soft body. Right but for pixels at the edges of things.
     """
     a, b = poses
-    rigid = (geom >= 0) & (geom < a.geom_position.shape[1])
-    k = np.where(rigid, geom, 0)
-    # of each geom: from the world as it was to the world as it will be
-    turn = b.geom_rotation[i] @ a.geom_rotation[i].transpose(0, 2, 1)
-    shift = b.geom_position[i] - np.einsum("gij,gj->gi", turn, a.geom_position[i])
-    moved = np.einsum("hwij,hwj->hwi", turn[k], points) + shift[k]
-    seen_by = (moved - b.camera_position[i]) @ b.camera_rotation[i]
-    outward = np.einsum("hwij,hwj->hwi", turn[k], normal @ a.camera_rotation[i].T) @ b.camera_rotation[i]
-    away = np.einsum("hwk,hwk->hw", outward, seen_by) > 0
     h, w = geom.shape
-    far = camera.rays() @ (b.camera_rotation[i].T @ a.camera_rotation[i]).T
-    target = np.where(rigid[..., None], seen_by, far)
-    v, u = np.meshgrid(np.arange(h), np.arange(w), indexing="ij")
-    uv = camera.project(target)
-    uv[geom >= a.geom_position.shape[1]] = np.nan
+    bodies, into = a.geom_position.shape[1], b.camera_rotation[i].T
+    target = into @ a.camera_rotation[i] @ rays  # what is infinitely far turns with the camera
+    away = np.zeros(geom.size, bool)
+    for g, here in by_geom(geom):
+        if g < bodies:
+            # of the geom: from the world as it was to the camera as it will be
+            turn = into @ b.geom_rotation[i, g] @ a.geom_rotation[i, g].T
+            shift = into @ (b.geom_position[i, g] - b.camera_position[i]) - turn @ a.geom_position[i, g]
+            moved = turn @ points.take(here, axis=1) + shift[:, None]
+            target[:, here] = moved
+            away[here] = (turn @ a.camera_rotation[i] @ normal.take(here, axis=1) * moved).sum(axis=0) > 0
+    uv = camera.project(np.ascontiguousarray(target.T)).reshape(h, w, 2)
+    uv[geom >= bodies] = np.nan
     depth, ids = after
     ok = np.asarray(np.isfinite(uv).all(axis=-1))
     at = np.rint(np.where(ok[..., None], uv, -1)).astype(np.intp)
     inside = ok & (at[..., 0] >= 0) & (at[..., 0] < w) & (at[..., 1] >= 0) & (at[..., 1] < h)
-    row, column = np.where(inside, at[..., 1], 0), np.where(inside, at[..., 0], 0)
-    same = np.asarray(ids[row, column] == geom)
+    there = np.where(inside, at[..., 1] * w + at[..., 0], 0)
+    same = ids.ravel()[there] == geom
     limit = np.where(np.isfinite(depth), depth, 0).astype(float)
-    slack = _SLACK * limit + _spread(limit, ids)
-    hidden = rigid & (away | (target[..., 2] > np.asarray(limit + slack)[row, column]))
-    occluded = ~(inside & same) | hidden
+    limit += _SLACK * limit + _spread(limit, ids)
+    behind = target[2].reshape(h, w) > limit.ravel()[there]
+    hidden = (geom >= 0) & (away.reshape(h, w) | behind)
+    v, u = np.meshgrid(np.arange(h), np.arange(w), indexing="ij")
     out = uv - np.stack([u, v], axis=-1)
-    return out.astype(np.float32), occluded
+    return out.astype(np.float32), ~(inside & same) | hidden
 
 
 def _spread(depth: Array, ids: NDArray[np.int32]) -> Array:

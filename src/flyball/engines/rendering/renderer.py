@@ -147,16 +147,17 @@ class Renderer:
         end: Mapping[str, NDArray[Any]] | None,
     ) -> dict[str, NDArray[Any]]:
         """Normals and flow, from what was drawn."""
-        rays = camera.rays()
+        h, w = camera.height, camera.width
+        rays = np.ascontiguousarray(camera.rays().reshape(-1, 3).T)
         found: dict[str, list[NDArray[Any]]] = {"normals": [], "flow": [], "occluded": []}
         for i in range(self._worlds.n):
             points = labels.world_points(drawn["depth"][i], rays, poses[0], i)
             geom = drawn["geom"][i]
             normal = labels.normals(self._worlds.model, self._worlds.at(i), points, geom, poses[0], i)
             if "normals" in wanted:
-                found["normals"].append(normal)
+                found["normals"].append(normal.T.astype(np.float32).reshape(h, w, 3))
             if end is not None:
-                f, o = labels.flow(camera, points, normal, geom, poses, i, (end["depth"][i], end["geom"][i]))
+                f, o = labels.flow(camera, rays, points, normal, geom, poses, i, (end["depth"][i], end["geom"][i]))
                 found["flow"].append(f)
                 found["occluded"].append(o)
         return {k: np.stack(v) for k, v in found.items() if v}
