@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from flyball.robots.zoo.check import Check
     from flyball.robots.zoo.found import FoundModel, Search
 
-_ELSEWHERE: dict[str, str] = {}
+_ELSEWHERE: dict[str, str] = dict.fromkeys(("import", "export", "diff"), "flyball.apps.cli.robot_models")
 """Word -> module."""
 
 

@@ -317,7 +317,7 @@ def sensor(s: Sensor) -> Spelled | None:
 
 
 def option(values: Mapping[str, object]) -> dict[str, str]:
-    """Attributes of ``<option>``; flags are not carried."""
+    """Attributes of ``<option>``, without flags."""
     a = _Attributes()
     for key, default in {
         "timestep": 0.002,
@@ -334,3 +334,10 @@ def option(values: Mapping[str, object]) -> dict[str, str]:
     a.put("integrator", words.get(str(values.get("integrator", "euler")), "Euler"), "Euler")
     a.put("cone", str(values.get("cone", "pyramidal")), "pyramidal")
     return a
+
+
+def flags(values: Mapping[str, object]) -> Spelled | None:
+    """What is switched off and on."""
+    a = {word: "disable" for word in str(values.get("disable", "")).split()}
+    a |= {word: "enable" for word in str(values.get("enable", "")).split()}
+    return Spelled("flag", a) if a else None

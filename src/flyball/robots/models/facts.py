@@ -103,6 +103,12 @@ class _Reader:
         """The last part of an enumeration's name, in small letters."""
         return str(getattr(self._mj, enum)(int(value)).name.split("_", 1)[1].lower())
 
+    def _flags(self, enum: str, bits: int) -> str:
+        """Words for the bits that are set, in alphabetical order."""
+        members = getattr(self._mj, enum).__members__.items()
+        words = [name.split("_", 1)[1].lower() for name, bit in members if "_" in name and int(bits) & int(bit.value)]
+        return " ".join(sorted(words))
+
     def _object(self, kind: int, i: int) -> tuple[str, str]:
         """(kind, name) of an object that something refers to."""
         word = self._word("mjtObj", kind)
@@ -115,7 +121,10 @@ class _Reader:
         m = self.m
         opt: dict[str, Any] = {k: np.array(getattr(m.opt, k), float) for k in _OPTION}
         opt |= {"integrator": self._word("mjtIntegrator", m.opt.integrator), "cone": self._word("mjtCone", m.opt.cone)}
-        opt |= {"disableflags": int(m.opt.disableflags), "enableflags": int(m.opt.enableflags)}
+        opt |= {
+            "disable": self._flags("mjtDisableBit", m.opt.disableflags),
+            "enable": self._flags("mjtEnableBit", m.opt.enableflags),
+        }
         others = {
             "flexes": m.nflex,
             "skins": m.nskin,
@@ -144,7 +153,7 @@ class _Reader:
             keyframes=_table(self._key(i) for i in range(m.nkey)),
             option=opt,
             start={j: self._qpos(m.qpos0, i) for i, j in enumerate(self.names["joint"])},
-            uncovered=tuple(f"{n} {text}" for text, n in others.items() if n),
+            uncovered=tuple(f"{text} ({n})" for text, n in others.items() if n),
         )
 
     def _body(self, i: int) -> Body:

@@ -349,7 +349,7 @@ class Model:
     """A compiled model's facts. Every table maps a name to its element, in the model's own order.
 
     Attributes:
-      option: timestep [s], gravity [m/s^2], integrator, cone, ... by name.
+      option: timestep [s], gravity [m/s^2], integrator, cone, ... by name; ``disable`` and ``enable``: flags.
       start: joint -> position at the model's reference state (qpos0).
     """
 
@@ -371,7 +371,7 @@ class Model:
     option: Mapping[str, Any] = field(default_factory=dict)
     start: Mapping[str, Array] = field(default_factory=dict)
     uncovered: tuple[str, ...] = ()
-    """Kinds of element the model has and this table does not describe, e.g. ``2 flexes``."""
+    """Kinds of element the model has and this table does not describe, e.g. ``flexes (2)``."""
 
     @property
     def mass(self) -> float:

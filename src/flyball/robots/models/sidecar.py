@@ -1,7 +1,8 @@
 """The sidecar: what a model's format cannot say, as JSON beside it.
 
-``NAME.flyball.json`` belongs to ``NAME.urdf`` (or ``.usda``, ``.xml``). Attributes and elements are MJCF's, by name, so
-that MuJoCo's XML reference documents them; numbers are texts, as in XML. Keys of schema 1, all but the first optional:
+``NAME.urdf.flyball.json`` belongs to ``NAME.urdf``; so with ``.usda`` and ``.xml``. Attributes and elements are MJCF's,
+by name, so that MuJoCo's XML reference documents them; numbers are texts, as in XML. Keys of schema 1, of which only the
+first must be there:
 
     flyball_sidecar  1, the schema's version; any other is refused
     model            name of the model
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,8 +50,7 @@ _KEYS = {
     "join": dict,
     "keyframes": dict,
 }
-_SECTIONS = ("actuator", "sensor", "tendon", "equality", "contact")
-_ORDER = ("contact", "equality", "tendon", "actuator", "sensor", "keyframe")
+_SECTIONS = ("actuator", "sensor", "tendon", "equality", "contact", "option")
 _SETTABLE = ("joint", "geom", "body", "mesh", "equality")
 _WORD = re.compile(r"[a-z_0-9]+$")
 _REFUSED = ("include", "plugin", "mesh", "texture", "hfield", "skin", "model", "extension", "replicate", "attach")
@@ -57,7 +58,7 @@ _REFUSED = ("include", "plugin", "mesh", "texture", "hfield", "skin", "model", "
 
 def path_beside(path: Path) -> Path:
     """Where the sidecar of a model lies."""
-    return path.with_name(f"{path.stem}.flyball.json")
+    return path.with_name(f"{path.name}.flyball.json")
 
 
 def read_beside(path: Path) -> dict[str, Any]:
@@ -168,6 +169,29 @@ def write_beside(path: Path, data: Mapping[str, Any]) -> Path | None:
     return place
 
 
+def summary(data: Mapping[str, Any]) -> list[str]:
+    """What a sidecar holds, one line per kind: what readers that do not know it will miss."""
+
+    def counted(words: Iterable[str]) -> str:
+        return ", ".join(f"{word} ({n})" if n > 1 else word for word, n in sorted(Counter(words).items()))
+
+    lines = [
+        f"{kind}: {counted(key for attributes in table.values() for key in attributes)}"
+        for kind, table in data.get("set", {}).items()
+    ]
+    places: dict[str, list[str]] = {}
+    for entry in data.get("add", []):
+        places.setdefault(entry["in"].partition(":")[0], []).append(entry["element"])
+    lines += [f"in {place}: {counted(tags)}" for place, tags in sorted(places.items())]
+    if data.get("option"):
+        lines.append(f"option: {counted(data['option'])}")
+    if data.get("join"):
+        lines.append(f"joints that share a body, or lie off its origin: {counted(data['join'])}")
+    if data.get("keyframes"):
+        lines.append(f"keyframes: {counted(data['keyframes'])}")
+    return lines
+
+
 def added(place: str, spelled: Spelled) -> dict[str, Any]:
     """An ``add`` entry of one element."""
     entry: dict[str, Any] = {"in": place, "element": spelled.tag, "attributes": dict(spelled.attributes)}
@@ -211,8 +235,11 @@ def extras(model: Model, kinds: Iterable[str]) -> tuple[dict[str, Any], list[str
     data: dict[str, Any] = {"flyball_sidecar": VERSION, "model": model.name}
     if add:
         data["add"] = add
-    if "option" in kinds and elements.option(model.option):
+    if "option" in kinds:
         data["option"] = dict(elements.option(model.option))
+        flags = elements.flags(model.option)
+        if flags is not None:
+            data.setdefault("add", []).append(added("option", flags))
     if "keyframes" in kinds and model.keyframes:
         data["keyframes"] = {
             k.name: {

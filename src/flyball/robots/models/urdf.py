@@ -257,15 +257,15 @@ class _Reader:
             j, parent = todo.pop()
             chain = self._chain(j, join)
             last = chain[-1]
-            pos, quat, anchors = _joined(chain)
+            pos, quat, frames = _joined(chain)
             body = self._body(last.child, parent, pos, quat)
-            for part, anchor in zip(chain, anchors, strict=True):
-                self._degrees(part, body, anchor, parent)
+            for part, (anchor, turn) in zip(chain, frames, strict=True):
+                self._degrees(part, body, anchor, turn, parent)
             self._fill(last.child, body)
             todo += [(k, body) for k in reversed(self.below[last.child])]
 
     def _chain(self, j: _Joint, join: Mapping[str, list[str]]) -> list[_Joint]:
-        """The joints down to a body of which a sidecar says that they are its own."""
+        """The joints down to a body that has them all: by a sidecar's word, or past moving links without mass."""
         for body, links in join.items():
             if j.child not in links:
                 continue
@@ -275,7 +275,22 @@ class _Reader:
             if chain[-1].child == body:
                 return chain
             self.losses.append(f"the sidecar joins {', '.join(links)} into {body}, which the links do not fit")
-        return [j]
+        chain = [j]
+        while self._hollow(chain[-1]):
+            following = self.below[chain[-1].child][0]
+            self.notes.append(f"link {chain[-1].child} has no mass: joint {chain[-1].name} moves {following.child}")
+            chain.append(following)
+        return chain
+
+    def _hollow(self, j: _Joint) -> bool:
+        """Whether a joint moves a link that is nothing but a place between two joints, which MuJoCo cannot simulate."""
+        link, below = self.links[j.child], self.below[j.child]
+        mass = link.find("inertial/mass")
+        empty = mass is None or self._number(mass, "value", 0.0) == 0
+        moving = ("revolute", "continuous", "prismatic", "planar")
+        if not empty or _shapes(link) or len(below) != 1:
+            return False
+        return j.kind in moving and below[0].kind in moving
 
     def _body(self, link: str, parent: Element, pos: Array, quat: Array) -> Element:
         attributes = {"name": link}
@@ -291,8 +306,8 @@ class _Reader:
 
     # joints -----------------------------------------------------------------------------------------------
 
-    def _degrees(self, j: _Joint, body: Element, anchor: Array, parent: Element) -> None:
-        """The MJCF joints of a URDF joint."""
+    def _degrees(self, j: _Joint, body: Element, anchor: Array, turn: Array, parent: Element) -> None:
+        """The MJCF joints of a URDF joint, whose axis ``turn`` brings into the body's frame."""
         if j.kind == "fixed":
             return
         like = j.element
@@ -307,6 +322,7 @@ class _Reader:
         length = float(np.linalg.norm(axis))
         if length < 1e-9:
             raise InputError("the axis has no direction", where=self.source.at(like))
+        axis = turn @ axis
         if j.kind == "planar":
             self.notes.append(f"planar joint {j.name}: two slides and a hinge, {j.name}_x, {j.name}_y, {j.name}_yaw")
             one = np.cross(axis, [0, 0, 1] if abs(axis[2]) < 0.9 * length else [0, 1, 0])
@@ -317,6 +333,8 @@ class _Reader:
                 ("yaw", "hinge", axis),
             ):
                 attributes = {"name": f"{j.name}_{name}", "type": kind, "axis": numbers(way)}
+                if np.any(anchor):
+                    attributes["pos"] = numbers(anchor)
                 self.document.add(body, "joint", attributes, like)
             return
         attributes = {"name": j.name, "type": _KINDS[j.kind], "axis": numbers(axis)}
@@ -656,13 +674,13 @@ def _shapes(link: Element) -> list[Element]:
     return [*link.findall("visual"), *link.findall("collision")]
 
 
-def _joined(chain: list[_Joint]) -> tuple[Array, Array, list[Array]]:
-    """Pose of a body below a chain of joints, and each joint's anchor in the body's frame.
-
-    Within a chain the frames are parallel, so offsets add up.
-    """
-    offsets = [np.zeros(3), *(j.pos for j in chain[1:])]
-    first = -np.sum(offsets, axis=0)
-    anchors = [first + np.sum(offsets[: k + 1], axis=0) for k in range(len(chain))]
-    anchors = [np.where(np.abs(a) < 1e-15, 0.0, a) for a in anchors]
-    return chain[0].pos + rotation(chain[0].quat) @ -anchors[0], chain[0].quat, anchors
+def _joined(chain: list[_Joint]) -> tuple[Array, Array, list[tuple[Array, Array]]]:
+    """Pose of the body at the end of a chain of joints, and each joint's anchor and turn into the body's frame."""
+    pos, r, quat = np.zeros(3), np.eye(3), np.array([1.0, 0, 0, 0])  # the body in the frame of the joint at hand
+    frames: list[tuple[Array, Array]] = []
+    for j in reversed(chain):
+        anchor = -r.T @ pos
+        frames.insert(0, (np.where(np.abs(anchor) < 1e-15, 0.0, anchor), r.T.copy()))
+        pos = j.pos + rotation(j.quat) @ pos
+        r, quat = rotation(j.quat) @ r, multiply(j.quat, quat)
+    return pos, quat, frames

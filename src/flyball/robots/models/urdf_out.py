@@ -1,7 +1,7 @@
 """URDF out.
 
-In: a model of any source. Out: ``NAME.urdf``, its meshes in ``meshes/`` and ``NAME.flyball.json`` with what URDF cannot
-say. The URDF is read back at once: the sidecar is the difference, and what the sidecar cannot mend either is returned.
+In: a model of any source. Out: ``NAME.urdf``, its meshes in ``meshes/`` and ``NAME.urdf.flyball.json`` with what it
+cannot say. The URDF is read back at once: the sidecar is the difference, and what that cannot mend either is returned.
 
 - Bodies with several joints, or a joint that is not at the body's origin, become a chain of links without mass.
 - Capsules and ellipsoids become meshes; planes and height fields, sites, tendons, actuators, sensors, cameras, lights,
