@@ -1,6 +1,7 @@
 """The report card: sound engines pass it, and each planted fault breaks the law that it should break."""
 
 import json
+import os
 import re
 
 import numpy as np
@@ -11,9 +12,16 @@ from flyball.apps.web.card import render
 from flyball.base import Unsupported
 from flyball.engines.card import LAWS, examine
 from flyball.engines.engine import engines
+from flyball.engines.remote import RemoteEngine
 from flyball.scenes import Scene
 
 MUJOCO = engines.load("mujoco")
+BY_NAME = {law.name: law for law in LAWS}
+
+
+def marks(engine, *names):
+    """What becomes of the laws of these names: name -> mark."""
+    return {m.law: m for m in examine(engine, [BY_NAME[n] for n in names or BY_NAME]).marks}
 
 
 class Faulty:
@@ -26,18 +34,82 @@ class Faulty:
 
     def open(self, scene, n, **settings):
         model = re.sub(self.pattern, self.replacement, scene.model)
-        return MUJOCO().open(Scene(scene.name, model, ()), n, **settings)
+        return self.change(MUJOCO().open(Scene(scene.name, model, ()), n, **settings))
+
+    def change(self, sim):
+        return sim
 
 
-class Forgetful:
-    """MuJoCo, whose worlds share something: the last one is pushed by how many there are."""
+class Forgetful(Faulty):
+    """Whose worlds share something: each is pushed by how many there are."""
 
-    name, version, capabilities = "forgetful", "0", MUJOCO().capabilities
-
-    def open(self, scene, n, **settings):
-        sim = MUJOCO().open(scene, n, **settings)
+    def change(self, sim):
         push = sim.push
-        sim.push = lambda joint, velocity, worlds=None: push(joint, velocity * (1 + 1e-12 * n), worlds)
+        sim.push = lambda joint, velocity, worlds=None: push(joint, velocity * (1 + 1e-12 * sim.n), worlds)
+        return sim
+
+
+class Lists(Faulty):
+    """Which counts contacts that are listed, as if each bore a newton."""
+
+    def change(self, sim):
+        step = sim.step
+
+        def counted(controls, reads=None):
+            out = step(controls, reads)
+            for name in out:
+                if name.startswith("contact:"):
+                    model, data = sim.native(0)
+                    body = model.body(name[8:].split("|")[1].removesuffix(".wrench")).id
+                    bodies = model.geom_bodyid[data.contact.geom[:, :2]]
+                    out[name][:, 2] = (bodies == body).any(axis=1).sum()
+            return out
+
+        sim.step = counted
+        return sim
+
+
+class Unsolved(MUJOCO):
+    """Whose solver goes wrong with sparse algebra: it stops after one iteration, where more were needed."""
+
+    def open(self, scene, n, *, threads=0, options=None):
+        trees = scene.model.count("<freejoint") * 6 + scene.model.count("<joint")
+        if (options or {}).get("jacobian", "sparse" if trees >= 60 else "dense") == "sparse":
+            model = scene.model.replace("<option ", '<option iterations="1" ls_iterations="1" ', 1)
+            scene = Scene(scene.name, model, ())
+        return super().open(scene, n, threads=threads, options=options)
+
+
+class Stirs(Faulty):
+    """Which moves its worlds when it is looked at."""
+
+    def change(self, sim):
+        read = sim.read
+
+        def stirred(names):
+            out = read(names)
+            sim.step(np.zeros((sim.n, 1, sim.layout.nu)))
+            return out
+
+        sim.read = stirred
+        return sim
+
+
+class Late(Faulty):
+    """Whose poses are those of the step before, as MuJoCo's own are after a step."""
+
+    def change(self, sim):
+        rollout = sim.rollout
+
+        def lagging(controls, every, reads):
+            out = rollout(controls, every, reads)
+            for name, x in out.items():
+                if name.startswith("body:") and reads[name] == "all":
+                    flat = x.reshape(len(x), -1, x.shape[-1])
+                    flat[:, 1:] = flat[:, :-1].copy()
+            return out
+
+        sim.rollout = lagging
         return sim
 
 
@@ -51,40 +123,81 @@ def test_mujoco_keeps_every_law(card):
     assert {m.law: m.note for m in card.marks if m.result != "passed"} == {} and card.passed
 
 
-def test_the_step_is_of_first_order_and_says_so(card):
-    note = next(m.note for m in card.marks if m.law == "order, pendulum")
-    assert 0.9 < float(note.rpartition(" ")[2]) < 1.2
+def test_every_law_has_a_name_of_its_own_and_says_why_it_tolerates_what_it_does():
+    assert len(BY_NAME) == len(LAWS) and all(law.says and law.why and law.family for law in LAWS)
+
+
+@pytest.mark.parametrize("law", ["order, free fall", "order, pendulum", "order, torque-free body"])
+def test_the_step_is_of_first_order_and_the_card_shows_the_sweep(card, law):
+    mark = next(m for m in card.marks if m.law == law)
+    assert 0.9 < float(mark.note.rpartition(" ")[2]) < 1.1
+    steps, errors = mark.data["step [s]"], mark.data["error"]
+    assert len(steps) == len(errors) == 4 and 1.8 < errors[0] / errors[1] < 2.2
 
 
 @pytest.mark.parametrize(
     ("what", "pattern", "replacement", "law"),
     [
         ("actuator damping read as 0", r'kv="[\d.]+"', 'kv="0"', "servo, step"),
+        ("actuator damping read as 0", r'kv="[\d.]+"', 'kv="0"', "servo, settling"),
+        ("actuator damping read as 0", r'kv="[\d.]+"', 'kv="0"', "import"),
         ("stiffness off by 1 %", r'kp="50.0"', 'kp="50.5"', "servo, gravity"),
-        ("a floating base", r'(<body name="base" pos="0 0 1">)', r'\1<freejoint/>', "fixed base"),
+        ("a floating base", r'(<body name="base" pos="0 0 1">)', r"\1<freejoint/>", "fixed base"),
         ("friction lost", r'friction="[\d. ]+"', "", "ramp"),
+        ("friction lost", r'friction="[\d. ]+"', "", "sliding"),
+        ("friction lost", r'friction="[\d. ]+"', "", "stopping distance"),
         ("no gravity along x", r'gravity="[\d.]+ 0', 'gravity="0 0', "rolling"),
         ("inertia lost", r'diaginertia="[\d. ]+"', 'diaginertia=".02 .02 .02"', "torque-free precession"),
+        ("inertia lost", r'diaginertia="[\d. ]+"', 'diaginertia=".02 .02 .02"', "mass matrix"),
+        ("products of inertia lost", r'(fullinertia=".012 .015 .017) [^"]+"', r'\1 0 0 0"', "import"),
+        ("armature lost", r'armature="[\d.]+"', "", "import"),
+        ("limit in degrees", r'range="-1.1 .7"', 'range="-1.1 .0122"', "import"),
+        ("limits lost", r'limited="true"', 'limited="false"', "joint limit"),
+        ("centre of mass off by 1 mm", r'pos="0.15 0 0.01"', 'pos="0.151 0 0.01"', "gravity torque"),
         ("joint damping added", r'(<joint name="p" type="hinge")', r'\1 damping=".01"', "pendulum, energy"),
         ("mass of the pendulum shifted", r'pos="0 0 -.5"', 'pos="0 0 -.45"', "pendulum, period"),
+        ("a loop left open", r"<equality>.*</equality>", "", "four-bar"),
+        ("a base held fast", r'<freejoint name="a"/>', "", "floating base"),
         ("soft contacts", r'solref=".004 1"', 'solref=".1 1"', "stack"),
+        ("weights lost", r'mass="0.5"', 'mass="0.4"', "contact wrench"),
         ("air", r"<option ", '<option density="50" viscosity="1" ', "free fall"),
+        ("sliding without friction", r"<geom ", '<geom friction="0 0 0" ', "pile"),
     ],
 )  # fmt: skip
 def test_a_planted_fault_breaks_its_law(what, pattern, replacement, law):
-    failed = {m.law for m in examine(Faulty(pattern, replacement)).marks if m.result == "failed"}
-    assert law in failed, what
+    mark = marks(Faulty(pattern, replacement), law)[law]
+    assert mark.result == "failed", f"{what}: {mark}"
 
 
-def test_worlds_that_depend_on_their_number_are_noticed():
-    failed = {m.law for m in examine(Forgetful()).marks if m.result == "failed"}
-    assert failed == {"batch"}
+@pytest.mark.parametrize(
+    ("engine", "broken", "kept"),
+    [
+        (Forgetful("", ""), "batch", "determinism"),
+        (Lists("", ""), "contacts by force", "resting force"),
+        (Stirs("", ""), "reading", "batch"),
+        (Late("", ""), "time of reads", "free fall"),
+        (Unsolved(), "dense against sparse", "momentum"),
+        (Unsolved(), "tangle", "stack"),
+    ],
+)
+def test_an_engine_at_fault_breaks_the_law_that_names_it_and_no_other(engine, broken, kept):
+    found = marks(engine, broken, kept)
+    assert (found[broken].result, found[kept].result) == ("failed", "passed"), found
+
+
+def test_mujoco_4_0_0_is_caught():
+    """Its sparse Cholesky factor is wrong for trees that branch (issue 3767), with it the solver's Hessian."""
+    python = os.environ.get("FLYBALL_MUJOCO_4_0_0")
+    if not python:
+        pytest.skip("FLYBALL_MUJOCO_4_0_0 names no Python with mujoco 4.0.0; benchmarks/planted_engines.py makes one")
+    found = marks(RemoteEngine("mujoco", python), "dense against sparse", "tangle", "determinism")
+    assert [m.result for m in found.values()] == ["failed", "failed", "passed"]
 
 
 def test_what_an_engine_cannot_do_is_no_failure():
-    card = examine(engines.load("servo")())
-    results = {m.law: m.result for m in card.marks}
-    assert card.passed and results["servo, step"] == "passed" and results["stack"] == "unsupported"
+    found = marks(engines.load("servo")())
+    assert {m.result for m in found.values()} == {"passed", "unsupported"}
+    assert found["servo, step"].result == "passed" and found["stack"].result == "unsupported"
 
     class Nothing(Faulty):
         def open(self, scene, n, **settings):
@@ -103,17 +216,27 @@ def test_not_a_number_is_no_pass():
             sim.rollout = lambda *a: {k: np.full_like(v, np.nan) for k, v in rollout(*a).items()}
             return sim
 
-    results = {m.law: m.result for m in examine(Broken("", "")).marks}
-    assert results["free fall"] == results["servo, step"] == results["resting force"] == "failed"
+    names = ("free fall", "servo, step", "resting force", "order, pendulum", "four-bar", "pile", "tangle")
+    assert {m.result for m in marks(Broken("", ""), *names).values()} == {"failed"}
+
+
+def test_an_engine_that_gives_up_fails_though_its_world_stands_still():
+    exploding = Faulty(r'(<geom type="capsule" )', r'\1solref="-1e12 -1e9" ')
+    mark = marks(exploding, "tangle")["tangle"]
+    assert mark.result == "failed" and "gives up" in mark.note
 
 
 def test_the_page(card, tmp_path, capsys):
-    failed = examine(Faulty(r'kv="[\d.]+"', 'kv="0"'))
+    failed = examine(
+        Faulty(r'kv="[\d.]+"', 'kv="0"'), [BY_NAME[n] for n in ("servo, step", "import", "order, pendulum")]
+    )
     page = render([card.to_json(), failed.to_json()])
     assert page.count("<section>") == 2 and f"{len(LAWS)} passed" in page and "http" not in page
-    assert "<b>servo, step</b>" in page and page.count("class='text failed'") == sum(
-        m.result == "failed" for m in failed.marks
-    )
+    assert page.count(">failed</td>") == 2 and "actuator:a.damping reads [0.0]" in page
+    assert "<h3>Contact</h3>" in page and "contact_wrench" in page
+    for law in LAWS:
+        assert f"<b>{law.name}</b>" in page and law.why.replace("'", "&#x27;") in page
+    assert page.count("<svg") >= 4  # the sweeps are drawn
     assert main(["engines", "check", "servo", "--html", str(tmp_path / "card.html")]) == 0
     assert "servo, gravity" in (tmp_path / "card.html").read_text()
 
@@ -126,13 +249,3 @@ def test_the_verb(capsys):
     assert main(["engines", "chek"]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 2 and "no engine named 'nope'" in lines[0] and "allowed: check" in lines[1]
-
-
-def test_a_step_may_read_nothing_and_time_like_any_field():
-    sim = MUJOCO().open(
-        Scene("x", '<mujoco><worldbody><body><freejoint/><geom size=".1"/></body></worldbody></mujoco>', ()), 2
-    )
-    assert sim.step(np.zeros((2, 3, 0))) == {}
-    times = sim.rollout(np.zeros((2, 4, 0)), 2, {"time": "last"})["time"]
-    np.testing.assert_allclose(times[0, :, 0], [5 * sim.timestep, 7 * sim.timestep])
-    np.testing.assert_allclose(sim.read(["time"])["time"][:, 0], 7 * sim.timestep)

@@ -6,7 +6,7 @@ import numpy as np
 
 from flyball.base import Unsupported
 from flyball.engines.card.card import Finding, Law
-from flyball.engines.card.scenes import GRAVITY, WEIGHTLESS, Array, open_scene, rotate, run
+from flyball.engines.card.scenes import GRAVITY, WEIGHTLESS, Array, check, open_scene, rotate, run
 from flyball.engines.engine import Engine, Simulation
 
 # servos ---------------------------------------------------------------------------------------------------
@@ -119,6 +119,7 @@ def _accelerations(sim: Simulation, poses: Array, torques: Array) -> Array:
         sim.place(f"j{k}", poses[:, k : k + 1])
     names = [f"joint:j{k}.velocity" for k in range(len(_LINKS))]
     seen = sim.step(torques[:, None], dict.fromkeys(names, "last"))
+    check(sim)
     return np.concatenate([seen[name] for name in names], axis=1) / sim.timestep
 
 

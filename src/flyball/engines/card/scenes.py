@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from flyball.base import InputError
 from flyball.engines.engine import Engine, Simulation
 from flyball.scenes import Scene
 
@@ -55,11 +56,26 @@ def open_scene(
 def run(
     sim: Simulation, seconds: float, reads: Sequence[str], control: Sequence[float] = (), every: int = 1
 ) -> dict[str, Array]:
-    """Fields of world 0 at the end of every ``every``-th step, (T, *shape), under a constant control."""
+    """Fields of world 0 at the end of every ``every``-th step, (T, *shape), under a constant control.
+
+    Raises:
+      InputError: a world has failed.
+    """
     steps = round(seconds / sim.timestep / every) * every
     controls = np.tile(np.asarray(control, float), (sim.n, steps, 1)).reshape(sim.n, steps, len(control))
     out = sim.rollout(controls, every, {name: "last" for name in reads})
+    check(sim)
     return {name: x[0] for name, x in out.items()}
+
+
+def check(sim: Simulation) -> None:
+    """Refuse a world that the engine has given up on: standing still, it might look as if it kept the law.
+
+    Raises:
+      InputError: it has failed.
+    """
+    if not sim.status().all():
+        raise InputError("the engine gives up: the state is not finite, or out of bounds", where="world")
 
 
 def free(geom: str, height: float = 0.0, name: str = "b") -> str:
