@@ -14,7 +14,7 @@ import numpy as np
 from pxr import Gf, Sdf, Tf, Usd, UsdGeom
 
 from flyball.robots.models.model import Array
-from flyball.scenes.usd.vocabulary import ARRAYS, Rule, same
+from flyball.scenes.usd.vocabulary import ARRAYS, Rule, same, single
 
 IDENTITY = np.array([1.0, 0.0, 0.0, 0.0])
 
@@ -66,6 +66,8 @@ class Author:
                 put(prim, f"{rule.usd}:max", "Double", value[1])
             else:
                 put(prim, rule.usd, rule.kind, value)
+                if rule.kind == "Float":
+                    exact(prim, rule.usd, value)
 
     def targets(self, prim: Usd.Prim, relation: str, kind: str, names: Sequence[str]) -> None:
         """A relationship to named elements, in order."""
@@ -86,6 +88,16 @@ def put(prim: Usd.Prim, name: str, kind: str, value: Any) -> None:
     custom = name.startswith("flyball:")
     attribute = prim.CreateAttribute(name, getattr(Sdf.ValueTypeNames, kind), custom, variability)
     attribute.Set(_value(kind, value))
+
+
+def exact(prim: Usd.Prim, name: str, value: Any, recovered: bool = False) -> None:
+    """All digits of what a schema stores in single precision, beside it and in its unit.
+
+    A reader takes them as long as they round to what is stored: the schema's own attribute is the one that counts.
+    """
+    numbers = [float(x) for x in np.ravel(value)]
+    if not recovered and any(single(x) != x for x in numbers):
+        put(prim, f"flyball:exact:{name}", "DoubleArray", numbers)
 
 
 def _value(kind: str, value: Any) -> Any:

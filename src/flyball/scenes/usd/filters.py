@@ -43,7 +43,7 @@ class Filters:
                 merged.setdefault(name, k)
                 index[prim.GetPath()] = merged[name]
             self._members[k] = group.GetCollidersCollectionAPI().ComputeMembershipQuery()
-        for k, prim in enumerate(groups):
+        for prim in groups:
             group = UsdPhysics.CollisionGroup(prim)
             if group.GetInvertFilteredGroupsAttr().Get():
                 self.losses.append(f"{prim.GetPath()}: an inverted filter is not carried")

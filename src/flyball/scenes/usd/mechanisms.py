@@ -16,7 +16,7 @@ from pxr import Sdf, Usd, UsdPhysics
 
 from flyball.robots.models.facts import rotation
 from flyball.robots.models.model import Actuator, Equality, Model, Sensor
-from flyball.scenes.usd.author import IDENTITY, Author, apply, put, quatf, vec3f
+from flyball.scenes.usd.author import IDENTITY, Author, apply, exact, put, quatf, vec3f
 from flyball.scenes.usd.vocabulary import ACTUATOR, EQUALITY, INPUTS, PAIR, TENDON
 
 _KIND = {"joint_in_parent": "joint", "slider_crank": "site", "xbody": "body"}
@@ -203,6 +203,7 @@ class Mechanisms:
         put(prim, "newton:mimicEnabled", "Bool", e.active)
         put(prim, "newton:mimicCoef0", "Float", np.degrees(e.data[0]) if angular else e.data[0])
         put(prim, "newton:mimicCoef1", "Float", e.data[1])
+        exact(prim, "newton:mimicCoef1", e.data[1])
         self.author.targets(prim, "newton:mimicJoint", "joint", [e.second])
         for k in (2, 3, 4):
             if e.data[k]:
@@ -221,12 +222,15 @@ class Mechanisms:
         made.CreateJointEnabledAttr(e.active)
         d = e.data
         if not site:
-            first, second, turn = (d[3:6] + rotation(d[6:10]) @ d[:3], d[:3], d[6:10]) if weld else (d[:3], d[3:6], IDENTITY)
+            first, second, turn = (
+                (d[3:6] + rotation(d[6:10]) @ d[:3], d[:3], d[6:10]) if weld else (d[:3], d[3:6], IDENTITY)
+            )
             made.CreateLocalPos0Attr(vec3f(first))
             made.CreateLocalPos1Attr(vec3f(second))
             made.CreateLocalRot0Attr(quatf(turn))
-            if weld:
-                put(prim, "flyball:equality:pose", "DoubleArray", d[:10])
+            exact(prim, "physics:localPos0", first)
+            exact(prim, "physics:localPos1", second)
+            exact(prim, "physics:localRot0", turn)
         apply(prim, "MjcEqualityWeldAPI" if weld else "MjcEqualityConnectAPI")
         if weld:
             put(prim, "mjc:torqueScale", "Float", d[10])
@@ -262,7 +266,9 @@ class Mechanisms:
             return
         names = {key: f"contype{key[0]}_conaffinity{key[1]}" for key in members}
         for key, geoms in members.items():
-            prim = self.author.define(self.author.scope("CollisionGroups"), names[key], "PhysicsCollisionGroup", "group")
+            prim = self.author.define(
+                self.author.scope("CollisionGroups"), names[key], "PhysicsCollisionGroup", "group"
+            )
             colliders = UsdPhysics.CollisionGroup(prim).GetCollidersCollectionAPI()
             colliders.CreateIncludesRel().SetTargets([self.author.paths["geom", g] for g in geoms])
         for key in members:

@@ -76,7 +76,7 @@ class Meshes:
         indices = np.asarray(mesh.GetFaceVertexIndicesAttr().Get() or [], np.int64)
         if len(counts) and (counts.min() < 0 or counts.sum() != len(indices)):
             raise v.bad(prim, f"{len(counts)} faces ask for {counts.sum()} of {len(indices)} indices", "as many")
-        if len(indices) and not (0 <= indices.min() and indices.max() < len(points)):
+        if len(indices) and not (indices.min() >= 0 and indices.max() < len(points)):
             raise v.bad(prim, f"a face names point {indices.max()} of {len(points)}", f"0 to {len(points) - 1}")
         faces = fans(counts, indices)
         if mesh.GetOrientationAttr().Get() == UsdGeom.Tokens.leftHanded:

@@ -42,7 +42,9 @@ def check(path: Path, largest: int) -> list[str]:
             raise InputError("encrypted", where=where, allowed="plain entries")
         if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
             what = f"compressed, {entry.compress_size} to {entry.file_size} bytes"
-            raise InputError(what, where=where, allowed="stored entries", run_next=f"unzip {path.name} and pack it anew")
+            raise InputError(
+                what, where=where, allowed="stored entries", run_next=f"unzip {path.name} and pack it anew"
+            )
         if name.suffix.lower() == ".usdz":
             raise InputError("a package within a package", where=where, allowed="one level")
         total += entry.file_size

@@ -8,16 +8,15 @@ add is taken where it stands.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 import numpy as np
 from pxr import Usd, UsdGeom, UsdPhysics
 
-from flyball.base import InputError
 from flyball.robots.models.facts import rotation
 from flyball.robots.models.model import Array
+from flyball.scenes.usd.parsed import Parsed
 from flyball.scenes.usd.read_mechanisms import MechanismsReader
 from flyball.scenes.usd.read_shapes import ShapesReader
 from flyball.scenes.usd.tree import Forest, Link, Node, angle_between, is_body, is_kinematic
@@ -30,23 +29,6 @@ OFF_ZERO = 1e-5
 precision leaves 1e-6."""
 GRAVITY = 9.81
 _DOFS = ("transX", "transY", "transZ", "rotX", "rotY", "rotZ")
-
-
-@dataclass(frozen=True)
-class Parsed:
-    """What was read.
-
-    Attributes:
-      mjcf: MJCF text; file names in it are keys of ``assets``.
-      places: ``kind name`` of an MJCF element -> path of the prim it came from.
-    """
-
-    name: str
-    mjcf: str
-    assets: dict[str, bytes]
-    notes: tuple[str, ...]
-    losses: tuple[str, ...]
-    places: dict[str, str]
 
 
 def read_stage(stage: Usd.Stage, where: str, name: str) -> Parsed:
@@ -208,7 +190,9 @@ class _Reader:
         """A free body's joint needs a name; a generic joint becomes one joint per free direction."""
         path = node.prim.GetPath()
         if node.free:
-            self.names.want("joint", path, self.values.get(node.prim, "flyball:free:name", "String") or label(node.prim))
+            self.names.want(
+                "joint", path, self.values.get(node.prim, "flyball:free:name", "String") or label(node.prim)
+            )
         for link, _ in node.links:
             if link.kind == "generic":
                 for dof in _DOFS:
@@ -352,7 +336,9 @@ class _Reader:
             self._drives[prim.GetPath()] = (joint.get("name", ""), token, angular)
         elif link.kind == "ball" and prim.HasAPI(UsdPhysics.DriveAPI, token):
             self.losses.append(f"{prim.GetPath()}: drives of spherical joints are not carried")
-        breaks = [a.Get() for a in (UsdPhysics.Joint(prim).GetBreakForceAttr(), UsdPhysics.Joint(prim).GetBreakTorqueAttr())]
+        breaks = [
+            a.Get() for a in (UsdPhysics.Joint(prim).GetBreakForceAttr(), UsdPhysics.Joint(prim).GetBreakTorqueAttr())
+        ]
         if any(b is not None and np.isfinite(b) for b in breaks):
             self.losses.append(f"{prim.GetPath()}: a joint that breaks is not carried")
 
@@ -469,6 +455,3 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-__all__ = ["InputError", "Parsed", "read_stage"]

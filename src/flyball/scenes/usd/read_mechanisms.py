@@ -54,6 +54,9 @@ class MechanismsReader:
             for kind in ("tendon", "actuator", "sensor"):
                 if self._is(prim, kind):
                     self.names.want(kind, prim.GetPath(), str(prim.GetDisplayName() or prim.GetName()))
+            if prim.HasAttribute("flyball:key:time"):
+                self.names.want("key", prim.GetPath(), str(prim.GetDisplayName() or prim.GetName()))
+        self._name_equalities()
         self._filters(sections["contact"])
         for prim in self.prims:
             if self._is(prim, "tendon"):
@@ -215,6 +218,16 @@ class MechanismsReader:
             elif prim.GetRelationship("flyball:equality:between"):
                 self._polynomial(section, prim)
 
+    def _name_equalities(self) -> None:
+        loops = {link.prim.GetPath() for link in self.forest.loops}
+        for prim in self.prims:
+            own = str(prim.GetDisplayName() or prim.GetName())
+            if prim.GetRelationship("newton:mimicJoint"):
+                own = self.values.get(prim, "flyball:equality:name", "String") or f"{own}_mimics"
+            elif prim.GetPath() not in loops and not prim.GetRelationship("flyball:equality:between"):
+                continue
+            self.names.want("equality", prim.GetPath(), own)
+
     def _active(self, on: Any) -> dict[str, str]:
         return {} if on is None or on else {"active": "false"}
 
@@ -231,9 +244,8 @@ class MechanismsReader:
         unit = np.pi / 180 if angular else 1.0
         coef = [authored(zero, lambda x: x * unit, lambda x: x / unit), 1.0 if one is None else one]
         coef += [v.get(prim, f"mjc:coef{k}", "Double") or 0.0 for k in (2, 3, 4)]
-        name = v.get(prim, "flyball:equality:name", "String") or f"{names[0]}_mimics_{names[1]}"
         SubElement(section, "joint", {
-            "name": name, "joint1": str(names[0]), "joint2": str(names[1]), "polycoef": word(coef),
+            "name": self.names("equality", prim.GetPath()), "joint1": str(names[0]), "joint2": str(names[1]), "polycoef": word(coef),
             **self._active(v.get(prim, "newton:mimicEnabled", "Bool")), **v.attributes(prim, EQUALITY),
         })  # fmt: skip
 
@@ -248,7 +260,7 @@ class MechanismsReader:
             return
         coef = v.get(prim, "flyball:equality:polynomial", "DoubleArray")
         SubElement(section, kind, {
-            "name": str(prim.GetDisplayName() or prim.GetName()),
+            "name": self.names("equality", prim.GetPath()),
             **{f"{kind}{k + 1}": str(n) for k, n in enumerate(names)},
             **({} if coef is None else {"polycoef": word(coef)}),
             **self._active(v.get(prim, "flyball:equality:active", "Bool")), **v.attributes(prim, EQUALITY),
@@ -259,7 +271,7 @@ class MechanismsReader:
         prim, v = link.prim, self.values
         path = prim.GetPath()
         active = self._active(UsdPhysics.Joint(prim).GetJointEnabledAttr().Get())
-        common = {"name": str(prim.GetDisplayName() or prim.GetName()), **active, **v.attributes(prim, EQUALITY)}
+        common = {"name": self.names("equality", path), **active, **v.attributes(prim, EQUALITY)}
         kinds = [self.shapes.kinds.get(p.GetPath(), "") if p else "" for p in link.ends]
         tag = {"fixed": "weld", "ball": "connect"}.get(link.kind, "")
         if kinds == ["site", "site"] and tag:
@@ -296,12 +308,6 @@ class MechanismsReader:
         turn = multiply(quat(local[0]), conjugate(quat(local[1])))
         anchor = local[1][:3, 3]
         pos = local[0][:3, 3] - rotation(turn) @ anchor
-        exact = self.values.get(prim, "flyball:equality:pose", "DoubleArray")
-        if exact is not None and len(exact) == 10 and np.any(exact[6:10]):
-            # the joint's own frames are single precision; take ours as long as nobody changed theirs
-            near = np.abs(exact[3:6] - pos).max() < 1e-6 and np.abs(rotation(exact[6:10]) - rotation(turn)).max() < 1e-6
-            if near and np.abs(exact[:3] - anchor).max() < 1e-6:
-                anchor, pos, turn = exact[:3], exact[3:6], exact[6:10]
         return {"anchor": word(anchor), "relpose": word([*pos, *turn])}
 
     # actuators --------------------------------------------------------------------------------------------
@@ -476,7 +482,7 @@ class MechanismsReader:
     def _key(self, root: Element, section: Element, prim: Usd.Prim) -> None:
         """Every joint's part, in the model's order; parts that the keyframe does not have stay at the start."""
         v = self.values
-        key = {"name": str(prim.GetDisplayName() or prim.GetName())}
+        key = {"name": self.names("key", prim.GetPath())}
         time = v.get(prim, "flyball:key:time", "Double")
         if time:
             key["time"] = word(time)
@@ -551,4 +557,3 @@ def _fit(x: Any, n: int, prim: Usd.Prim, v: Values) -> list[float]:
     if len(x) != n:
         raise v.bad(prim, f"a joint's part has {len(x)} numbers", str(n))
     return [float(k) for k in x]
-

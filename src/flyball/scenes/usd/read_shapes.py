@@ -17,7 +17,7 @@ from flyball.scenes.usd.filters import Filters
 from flyball.scenes.usd.meshes import Meshes, volume_of
 from flyball.scenes.usd.tree import Forest
 from flyball.scenes.usd.values import Names, Values, placed, word
-from flyball.scenes.usd.vocabulary import GEOM, LIGHT, authored, single
+from flyball.scenes.usd.vocabulary import GEOM, LIGHT, single
 
 DENSITY = 1000.0
 """What UsdPhysics and MuJoCo both assume [kg/m^3]."""
@@ -274,7 +274,10 @@ class ShapesReader:
         if not np.isfinite(dynamic) or dynamic < 0:
             raise v.bad(bound, f"physics:dynamicFriction = {dynamic:g}", "a number from 0 on")
         twist, roll = 0.005, 0.0001
-        for new, old in (("newton:torsionalFriction", "mjc:torsionalfriction"), ("newton:rollingFriction", "mjc:rollingfriction")):
+        for new, old in (
+            ("newton:torsionalFriction", "mjc:torsionalfriction"),
+            ("newton:rollingFriction", "mjc:rollingfriction"),
+        ):
             value = v.get(bound, new, "Float")
             value = v.get(bound, old, "Double") if value is None else value
             if value is not None and "torsional" in new:
@@ -283,13 +286,15 @@ class ShapesReader:
                 roll = value
         e.set("friction", word([dynamic, twist, roll]))
         if abs(static - dynamic) > 1e-6 * max(static, dynamic) and collider:
-            self.losses.append(f"{bound.GetPath()}: static friction {static:g} is not carried; sliding {dynamic:g} counts")
+            self.losses.append(
+                f"{bound.GetPath()}: static friction {static:g} is not carried; sliding {dynamic:g} counts"
+            )
         if bounce > 0:
             self.losses.append(f"{bound.GetPath()}: restitution {bounce:g} is not carried")
         stiffness, damping = (v.get(bound, f"newton:contact{x}") for x in ("Stiffness", "Damping"))
-        if "solref" not in e.attrib and stiffness is not None and damping is not None:
-            if np.isfinite(stiffness) and np.isfinite(damping) and stiffness > 0 and damping > 0:
-                e.set("solref", word([-single(stiffness), -single(damping)]))
+        soft = [x for x in (stiffness, damping) if x is not None and np.isfinite(x) and x > 0]
+        if "solref" not in e.attrib and len(soft) == 2:
+            e.set("solref", word([-single(x) for x in soft]))
 
     def _density(self, e: Element, prim: Usd.Prim, owner: Any, collider: bool, shape: dict[str, Any]) -> None:
         """Only colliders have mass in UsdPhysics; a collider's own mass or density, or its material's."""
@@ -342,7 +347,9 @@ class ShapesReader:
         pose, _ = self._place(prim, owner)
         v, api = self.values, UsdGeom.Camera(prim)
         e = SubElement(parent, "camera", {"name": self.names("camera", prim.GetPath()), **placed(pose)})
-        height, focal = (v.number(prim, a, 0.0) or 0.0 for a in (api.GetVerticalApertureAttr(), api.GetFocalLengthAttr()))
+        height, focal = (
+            v.number(prim, a, 0.0) or 0.0 for a in (api.GetVerticalApertureAttr(), api.GetFocalLengthAttr())
+        )
         if not (np.isfinite([height, focal]).all() and height > 0):
             raise v.bad(prim, f"aperture {height:g}, focal length {focal:g}", "positive numbers")
         sensor = v.get(prim, "flyball:camera:sensor", "DoubleArray")
@@ -356,9 +363,7 @@ class ShapesReader:
             e.set("focal", word(intrinsic[:2]))
             e.set("principal", word(intrinsic[2:]))
         elif focal > 0:
-            stored = height / 2 / focal
-            fovy = authored(stored, lambda x: float(np.degrees(2 * np.arctan(x))), lambda x: float(np.tan(np.radians(x) / 2)))
-            e.set("fovy", word(_short(fovy)))
+            e.set("fovy", word(_short(float(np.degrees(2 * np.arctan(height / 2 / focal))))))
         if resolution is not None and len(resolution) == 2:
             e.set("resolution", word(resolution))
         mode = v.get(prim, "flyball:camera:mode", "Token")
@@ -398,9 +403,9 @@ def _fluid(facts: Array) -> list[float]:
 
 
 def _short(x: float) -> float:
-    """A computed angle without the digits that single precision cannot hold."""
-    near = float(f"{x:.6g}")
-    return near if abs(near - x) < 1e-6 * abs(x) else x
+    """A computed angle without the dust of its last digits."""
+    near = float(f"{x:.9g}")
+    return near if abs(near - x) < 1e-12 * abs(x) else x
 
 
 __all__ = ["ShapesReader"]

@@ -12,7 +12,7 @@ import numpy as np
 from pxr import Gf, Sdf, Usd, UsdGeom, UsdLux, UsdPhysics, UsdShade
 
 from flyball.robots.models.model import Array, Camera, Geom, Light, Mesh, Site
-from flyball.scenes.usd.author import IDENTITY, Author, apply, pose, put, vec3f
+from flyball.scenes.usd.author import Author, apply, exact, pose, put, vec3f
 from flyball.scenes.usd.vocabulary import GEOM, LIGHT, quat_between, single
 
 VISIBLE_GROUPS = 3
@@ -142,6 +142,9 @@ class Shapes:
             apply(made, "NewtonMaterialAPI")
             put(made, "newton:torsionalFriction", "Float", key[1])
             put(made, "newton:rollingFriction", "Float", key[2])
+            names = ("physics:dynamicFriction", "newton:torsionalFriction", "newton:rollingFriction")
+            for name, value in zip(names, key, strict=True):
+                exact(made, name, value)
             self._materials[key] = made.GetPath()
         binding = UsdShade.MaterialBindingAPI.Apply(prim)
         material = UsdShade.Material(self.author.stage.GetPrimAtPath(self._materials[key]))
@@ -164,7 +167,9 @@ class Shapes:
             put(prim, "flyball:camera:sensor", "DoubleArray", camera.sensor)
         else:
             made.CreateVerticalApertureAttr(APERTURE)
-            made.CreateFocalLengthAttr(APERTURE / 2 / float(np.tan(np.radians(camera.fovy) / 2)))
+            focal = APERTURE / 2 / float(np.tan(np.radians(camera.fovy) / 2))
+            made.CreateFocalLengthAttr(focal)
+            exact(prim, "focalLength", focal)
         if np.any(camera.resolution != 1):
             put(prim, "flyball:camera:resolution", "IntArray", camera.resolution)
         if camera.mode != "fixed":
@@ -248,4 +253,4 @@ def _height_field(prim: Usd.Prim, field: dict[str, Any]) -> None:
     put(prim, "flyball:hfield:size", "DoubleArray", size)
 
 
-__all__ = ["IDENTITY", "Shapes"]
+__all__ = ["Shapes"]

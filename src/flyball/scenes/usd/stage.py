@@ -78,7 +78,9 @@ def open_stage(
             raise Damaged("USD cannot open it", where=str(path))
         _select(stage, variants or {}, path)
         for error in stage.GetCompositionErrors():
-            raise InputError(_composition(error), where=f"{path} {_site(error)}", run_next="flyball scenes validate FILE")
+            raise InputError(
+                _composition(error), where=f"{path} {_site(error)}", run_next="flyball scenes validate FILE"
+            )
         count = sum(1 for _ in zip(Usd.PrimRange.Stage(stage), range(MOST_PRIMS + 1), strict=False))
         if count > MOST_PRIMS:
             raise InputError(f"more than {MOST_PRIMS} prims", where=str(path), allowed=f"{MOST_PRIMS}")

@@ -170,7 +170,9 @@ class Forest:
                     if other not in self.nodes:
                         level = self.nodes[at].level + 1 if at is not None else 1
                         if level > DEEPEST:
-                            raise self.values.bad(link.prim, "bodies hang on each other too deeply", f"{DEEPEST} levels")
+                            raise self.values.bad(
+                                link.prim, "bodies hang on each other too deeply", f"{DEEPEST} levels"
+                            )
                         self.nodes[other] = Node(self._bodies[other], at, [(link, backward)], level=level)
                         todo.append(other)
                     else:

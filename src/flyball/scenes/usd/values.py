@@ -72,7 +72,19 @@ class Values:
         attribute = prim.GetAttribute(name)
         if not attribute or not attribute.HasAuthoredValue():
             return None
-        return self.value(prim, name, attribute.Get(), kind)
+        raw = attribute.Get()
+        if kind == "Float" and isinstance(raw, float) and (digits := self._exact(prim, name, [raw])) is not None:
+            return float(digits[0])
+        return self.value(prim, name, raw, kind)
+
+    def _exact(self, prim: Usd.Prim, name: str, raw: Any) -> Array | None:
+        """All digits of what is stored in single precision, if they stand beside it and still belong to it."""
+        attribute = prim.GetAttribute(f"flyball:exact:{name}")
+        if not attribute or not attribute.HasAuthoredValue():
+            return None
+        digits = np.asarray(self.value(prim, attribute.GetName(), attribute.Get(), "DoubleArray"))
+        stored = np.asarray(raw, np.float32)
+        return digits if digits.shape == stored.shape and np.array_equal(digits.astype(np.float32), stored) else None
 
     def value(self, prim: Usd.Prim, name: str, raw: Any, kind: str = "") -> Any:
         """A value made plain and checked."""
@@ -108,7 +120,10 @@ class Values:
             raise self.bad(prim, f"{attribute.GetName()} is a {type(raw).__name__}", "a number")
         if np.isnan(raw):
             raise self.bad(prim, f"{attribute.GetName()} is not a number", "a number")
-        return single(raw) if attribute.GetTypeName() == "float" else float(raw)
+        if attribute.GetTypeName() != "float":
+            return float(raw)
+        digits = self._exact(prim, attribute.GetName(), [raw])
+        return single(raw) if digits is None else float(digits[0])
 
     def vector(self, prim: Usd.Prim, attribute: Any) -> Array | None:
         """A schema attribute of three numbers, or of a quaternion (wxyz); None without a value."""
@@ -117,11 +132,15 @@ class Values:
             return None
         if isinstance(raw, (Gf.Quatf, Gf.Quatd, Gf.Quath)):
             out = np.array([raw.GetReal(), *raw.GetImaginary()], float)
+            digits = self._exact(prim, attribute.GetName(), out)
+            out = out if digits is None else digits
             size = float(np.linalg.norm(out))
             if not np.isfinite(size) or (size and abs(size - 1) > 1e-2):
                 raise self.bad(prim, f"{attribute.GetName()} has length {size:.3g}", "a unit quaternion")
             return out / size if size else np.array([1.0, 0, 0, 0])
-        return np.asarray(self.value(prim, attribute.GetName(), raw, "Float3"))
+        plain = np.asarray(self.value(prim, attribute.GetName(), raw, "Float3"))
+        digits = self._exact(prim, attribute.GetName(), raw)
+        return plain if digits is None else digits
 
     def attributes(self, prim: Usd.Prim, rules: Iterable[Rule]) -> dict[str, str]:
         """MJCF attributes of what is authored."""

@@ -213,8 +213,8 @@ def authored(stored: float, to_si: Callable[[float], float], from_si: Callable[[
     what was computed comes back to single precision.
     """
     exact = np.float32(stored)
-    si = to_si(float(exact))
-    if not np.isfinite(si):
+    si = to_si(float(stored))
+    if not np.isfinite(si) or single(stored) != stored:  # more digits than single precision has: nothing to guess
         return si
     for digits in range(1, 10):
         short = float(f"{si:.{digits}g}")

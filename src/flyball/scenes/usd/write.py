@@ -18,10 +18,23 @@ from flyball.base import InputError
 from flyball.robots.models.facts import facts, multiply, rotation
 from flyball.robots.models.imported import Imported
 from flyball.robots.models.model import Body, Joint, Model
-from flyball.scenes.usd.author import IDENTITY, Author, apply, pose, put, quatf, vec3f
+from flyball.scenes.usd.author import IDENTITY, Author, apply, exact, pose, put, quatf, vec3f
 from flyball.scenes.usd.mechanisms import Mechanisms
 from flyball.scenes.usd.shapes import Shapes
-from flyball.scenes.usd.vocabulary import DISABLE, ENABLE, FREE, JOINT, OPTION, VERSION, WORDS, quat_between, same
+from flyball.scenes.usd.vocabulary import (
+    DISABLE,
+    ENABLE,
+    FREE,
+    JOINT,
+    OPTION,
+    VERSION,
+    WORDS,
+    authored,
+    quat_between,
+    radians,
+    same,
+    single,
+)
 
 SUFFIXES = (".usda", ".usdc", ".usd", ".usdz")
 
@@ -101,6 +114,8 @@ def _scene(stage: Usd.Stage, m: Any) -> None:
     scene.CreateGravityMagnitudeAttr(size)
     scene.CreateGravityDirectionAttr(vec3f(gravity / size if size else np.array([0.0, 0.0, -1.0])))
     prim = scene.GetPrim()
+    exact(prim, "physics:gravityMagnitude", size)
+    exact(prim, "physics:gravityDirection", gravity / size if size else (0, 0, -1))
     apply(prim, "NewtonSceneAPI", "MjcSceneAPI")
     put(prim, "mjc:compiler:angle", "Token", "radian")
     put(prim, "newton:timeStepsPerSecond", "Int", round(1 / m.opt.timestep))
@@ -143,7 +158,9 @@ class _Tree:
                 yield f"{n} {word}s are not carried"
         if m.ntex:
             yield f"{m.ntex} textures: colours are carried, pictures are not"
-        users = [getattr(m, f"nuser_{k}") for k in ("body", "jnt", "geom", "site", "cam", "tendon", "actuator", "sensor")]
+        users = [
+            getattr(m, f"nuser_{k}") for k in ("body", "jnt", "geom", "site", "cam", "tendon", "actuator", "sensor")
+        ]
         if any(users):
             yield "user data of elements are not carried"
 
@@ -211,10 +228,12 @@ class _Tree:
             rigid.CreateKinematicEnabledAttr(True)
         mass = UsdPhysics.MassAPI.Apply(prim)
         mass.CreateMassAttr(body.mass)
+        exact(prim, "physics:mass", body.mass)
         if body.mass == 0:
             # a mass of zero means "not stated" in UsdPhysics
             put(prim, "flyball:massless", "Bool", True)
         mass.CreateCenterOfMassAttr(vec3f(body.com))
+        exact(prim, "physics:centerOfMass", body.com)
         moments, axes = np.diag(body.inertia), np.eye(3)
         if np.any(body.inertia != np.diag(moments)):
             moments, axes = np.linalg.eigh(body.inertia)
@@ -269,6 +288,8 @@ class _Tree:
         joint.CreateLocalRot0Attr(quatf(multiply(body.quat, turn)))
         joint.CreateLocalPos1Attr(vec3f(anchor))
         joint.CreateLocalRot1Attr(quatf(turn))
+        exact(joint.GetPrim(), "physics:localPos1", anchor)
+        exact(joint.GetPrim(), "physics:localRot1", turn)
 
     def _joint(self, body: Body, joint: Joint) -> None:
         types = {"hinge": "RevoluteJoint", "slide": "PrismaticJoint", "ball": "SphericalJoint"}
@@ -287,10 +308,15 @@ class _Tree:
         elif joint.kind != "ball" and np.isfinite(low):
             made.CreateLowerLimitAttr(float(low))
             made.CreateUpperLimitAttr(float(high))
+            for end, shown, own in (("lower", low, joint.range[0]), ("upper", high, joint.range[1])):
+                exact(prim, f"physics:{end}Limit", shown, recovered=angular and radians(single(shown)) == own)
         apply(prim, "NewtonJointAPI", "MjcJointAPI")
         self.author.rules(prim, JOINT, joint)
         if joint.damping:
-            put(prim, "newton:damping", "Float", joint.damping * (np.pi / 180 if angular else 1))
+            unit = np.pi / 180 if angular else 1.0
+            put(prim, "newton:damping", "Float", joint.damping * unit)
+            back = authored(single(joint.damping * unit), lambda x: x / unit, lambda x: x * unit)
+            exact(prim, "newton:damping", joint.damping * unit, recovered=back == joint.damping)
         if np.any(joint.damping_poly):
             put(prim, "flyball:damping:polynomial", "DoubleArray", joint.damping_poly)
         if np.any(joint.stiffness_poly):
