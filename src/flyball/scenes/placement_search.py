@@ -292,18 +292,18 @@ class Problem:
             return off
         ax, ay = DIRECTIONS[r.kind]
         between = (a.x - b.x) * ax + (a.y - b.y) * ay - a.extent(ax, ay) - b.extent(ax, ay)
+        lacks = r.distance - between
+        if not r.exact:
+            self._push(state, i, j, (lacks + _SLACK) * (lacks > 0), ax, ay, move)
+            return lacks
         aside = (a.x - b.x) * abs(ay) + (a.y - b.y) * abs(ax)
         across = np.abs(aside) - a.extent(ay, ax) - b.extent(ay, ax)
-        lacks = r.distance - between
-        need = np.abs(lacks) - EXACT if r.exact else lacks
-        if move:
-            push = lacks if r.exact else (lacks + _SLACK) * (lacks > 0)
-            self._push(state, i, j, push, np.full(len(rows), ax), np.full(len(rows), ay), True)
-            back = -np.where(aside < 0, -1.0, 1.0) * (across + _SLACK) * (across > 0)
-            self._push(state, i, j, back, np.full(len(rows), abs(ay)), np.full(len(rows), abs(ax)), True)
-        return np.maximum(need, across)
+        self._push(state, i, j, lacks, ax, ay, move)
+        back = -np.where(aside < 0, -1.0, 1.0) * (across + _SLACK) * (across > 0)
+        self._push(state, i, j, back, abs(ay), abs(ax), move)
+        return np.maximum(np.abs(lacks) - EXACT, across)
 
-    def _push(self, state: _State, i: int, j: int, by: Array, nx: Array, ny: Array, move: bool) -> None:
+    def _push(self, state: _State, i: int, j: int, by: Array, nx: Array | float, ny: Array | float, move: bool) -> None:
         """Move i away from j along n; each free partner takes half, or the only free one all."""
         if not move:
             return
@@ -345,6 +345,7 @@ class Problem:
         slow = [r for r in rules if r.kind == "reachable by"]
         movers = quick if project else [r for r in quick if r.exact or r.kind == "facing"]
         todo, steps = np.arange(len(rows)), 60 if project else 10
+        goal, improved = np.full(len(rows), np.inf), np.zeros(len(rows), np.int64)
         for step in range(steps + 1):
             here = rows[todo]
             worst = np.full(len(todo), -np.inf)
@@ -360,7 +361,10 @@ class Problem:
             ok[todo[good]] = True
             for name in ("x", "y", "c", "s"):
                 getattr(end, name)[todo] = getattr(state, name)
-            go_on = np.flatnonzero(~holds)  # out of reach: projection has no remedy, another attempt has
+            better = worst < 0.99 * goal[todo]
+            goal[todo[better]], improved[todo[better]] = worst[better], step
+            # out of reach: projection has no remedy, another attempt has; nor where it has come to a standstill
+            go_on = np.flatnonzero(~holds & (step - improved[todo] < 12))
             if not len(go_on) or step == steps or not movers:
                 break
             todo, state = todo[go_on], state.rows(go_on)

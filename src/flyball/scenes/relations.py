@@ -38,12 +38,13 @@ class Relation:
     Attributes:
       item: the object.
       kind: ``on`` and ``inside`` keep its footprint within the other's top or inner floor, ``distance`` from the edge.
-        ``left of`` and its kin ask for a gap of ``distance`` between the footprints along that direction, and that they
-        face each other across it. ``clear of`` asks for ``distance`` all around, ``near`` for at most that between the
-        centres. ``facing`` turns the object's x axis to the other's centre. ``reachable by`` asks a robot.
+        ``left of`` and its kin ask for a gap of at least ``distance`` between the footprints along that direction; with
+        ``exact`` for that gap, and that they stand side by side across it. ``clear of`` asks for ``distance`` all
+        around, ``near`` for at most that between the centres. ``facing`` turns the object's x axis to the other's
+        centre. ``reachable by`` asks a robot.
       other: the other object, a robot, or ``everything`` for ``clear of``.
       distance: [m].
-      exact: for directions: the gap is ``distance``, not at least that.
+      exact: for directions: ``by 5 cm`` is, ``by at least 5 cm`` and a mere ``left of`` are not.
     """
 
     item: str
