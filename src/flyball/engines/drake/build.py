@@ -133,7 +133,7 @@ def build(m: Any, refusals: Refusals, scheme: str) -> Built:
     Args:
       m: MjModel; nothing in it is changed.
       refusals: what to do about what Drake lacks.
-      scheme: contact approximation, ``sap``, ``lagged`` or ``similar``.
+      scheme: contact approximation, ``lagged``, ``similar`` or ``sap``.
 
     Raises:
       Unsupported: naming the element and what Drake lacks.

@@ -44,6 +44,7 @@ _GEOM = mujoco.mjtGeom
 _POINT = (_GEOM.mjGEOM_SPHERE, _GEOM.mjGEOM_ELLIPSOID)
 _CORNERS = 4
 """Contact points of a face in MuJoCo: how much stiffer than a point a face is."""
+_GRAVITY = 9.81
 _RIGID = 1e12
 """Stiffness of what is fixed to the world [N/m]."""
 
@@ -120,6 +121,8 @@ def _surface(m: Any, a: int, b: int, pair: int | None, refuse: Callable[[str, st
         mix = m.geom_solmix[a] + m.geom_solmix[b]
         share = m.geom_solmix[a] / mix if mix > 0 else 0.5
         solref, solimp = (share * x[a] + (1 - share) * x[b] for x in (m.geom_solref, m.geom_solimp))
+        if min(m.geom_solref[a, 0], m.geom_solref[b, 0]) <= 0:  # stiffness and damping themselves: the stiffer counts
+            solref = np.minimum(m.geom_solref[a], m.geom_solref[b])
         margin = max(m.geom_margin[a] - m.geom_gap[a], m.geom_margin[b] - m.geom_gap[b])
     if dim > 3:
         refuse("condim", f"{where}: condim {dim}")
@@ -200,8 +203,10 @@ def _shape(m: Any, g: int, surface: Surface) -> tuple[Any, ProximityProperties]:
     stiffness = surface.frequency**2 / inverse if inverse > 0 else _RIGID
     properties = ProximityProperties()
     friction = CoulombFriction(surface.friction, surface.friction)
-    AddContactMaterial(properties, point_stiffness=stiffness, friction=friction)
-    # relaxation times of a pair add up
+    # damping that grows with depth, equal to the linear damping at the depth of a body at rest
+    damping = 2 * surface.damping * surface.frequency / _GRAVITY
+    AddContactMaterial(properties, point_stiffness=stiffness, dissipation=damping, friction=friction)
+    # the linear damping, for the approximation that has it; relaxation times of a pair add up
     properties.AddProperty("material", "relaxation_time", surface.damping / surface.frequency)
     if kind not in _POINT:
         hint = max(2 * sizes[0], sizes[2] / 2)

@@ -20,7 +20,12 @@ from flyball.engines.mujoco import parameters as fields
 Array = NDArray[np.float64]
 
 WHERE = "engine drake"
-_LACKS = ("actuator:NAME.position_gain", "actuator:NAME.velocity_gain", "tendon:NAME.force_limit")
+_LACKS = (
+    "actuator:NAME.position_gain",
+    "actuator:NAME.velocity_gain",
+    "tendon:NAME.force_limit",
+    "geom:NAME.restitution",  # an implicit step damps a rebound more than any e above 0.8 allows
+)
 SETTABLE = tuple(name for name in fields.SETTABLE if name not in _LACKS)
 
 

@@ -32,7 +32,9 @@ Array = NDArray[np.float64]
 Worlds = NDArray[np.int64] | None
 
 _LOG = logging.getLogger(__name__)
-_SCHEMES = ("sap", "lagged", "similar")
+_SCHEMES = ("lagged", "similar", "sap")
+"""Drake's discrete contact approximations. The first is Drake's default and this adapter's: under the others a body that
+slides hops, and its normal force comes in bursts."""
 
 
 class DrakeEngine:
@@ -44,6 +46,7 @@ class DrakeEngine:
         "rigid": "exact",
         "contact": "approximate",
         "contact_wrench": "exact",
+        "restitution": "unsupported",
         "frictionloss": "approximate",
         "equality": "exact",
         "per_world_parameters": "exact",
@@ -64,7 +67,7 @@ class DrakeEngine:
         """Build n worlds; see ``flyball.engines.Engine.open``. ``threads`` has no effect.
 
         Besides ``timestep`` and ``cone`` (elliptic only, whatever the model says), options are ``contact`` (Drake's
-        discrete approximation: sap | lagged | similar) and ``ignore`` (features that Drake lacks and the user does
+        discrete approximation: lagged | similar | sap) and ``ignore`` (features that Drake lacks and the user does
         without, see ``build.IGNORABLE``, comma-separated).
         """
         try:
@@ -72,7 +75,7 @@ class DrakeEngine:
             model = mujoco.MjSpec.from_string(scene.model, assets=assets).compile()
         except ValueError as err:
             raise InputError(f"the model does not compile: {err}", where=f"scene {scene.name}") from err
-        scheme, ignored = "sap", frozenset[str]()
+        scheme, ignored = "lagged", frozenset[str]()
         for key, value in (options or {}).items():
             if key == "timestep" and isinstance(value, (int, float)) and 0 < value <= 0.1:
                 model.opt.timestep = value
