@@ -60,8 +60,9 @@ def test_experts_succeed_as_they_do_on_mujoco(name):
         done = world.run(task.expert(task.told(values)), values, list(range(n)))
         assert [j.outcome for j in done.judge(task)] == ["success"] * n and world.simulation.status().all()
         signals.append(done.signals)
-    assert np.abs(signals[0]["joint.position"] - signals[1]["joint.position"]).max() < 0.05
-    assert not np.array_equal(signals[0]["joint.position"], signals[1]["joint.position"])
+    # until something is touched they part by less than a substep of 4 ms at the joints' greatest speed of 4 rad/s
+    apart = np.abs(signals[0]["joint.position"] - signals[1]["joint.position"])[:, :12]
+    assert 0 < apart.max() < 0.016
 
 
 def test_sensors_and_contacts_are_read_as_mujoco_reads_them():

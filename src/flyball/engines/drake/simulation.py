@@ -33,8 +33,8 @@ Worlds = NDArray[np.int64] | None
 
 _LOG = logging.getLogger(__name__)
 _SCHEMES = ("lagged", "similar", "sap")
-"""Drake's discrete contact approximations. The first is Drake's default and this adapter's: under the others a body that
-slides hops, and its normal force comes in bursts."""
+"""Drake's discrete contact approximations. The first is Drake's default and this adapter's: under the others a body
+that slides hops, and its normal force comes in bursts."""
 
 
 class DrakeEngine:
