@@ -33,6 +33,7 @@ VERBS = {
     "datasets": "build, compare, verify, export and import datasets",
     "reports": "list reports, or show one",
     "robots": "list robots and the models found here, or check models",
+    "scenes": "look at USD scenes, check and compose them, and turn models into USD and back",
     "tasks": "list tasks, or the parameters of one",
     "variations": "draw worlds from a file of variations",
     "engines": "list physics engines, or check them against mechanics",

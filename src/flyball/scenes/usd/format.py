@@ -36,27 +36,7 @@ class UsdFormat:
         Args:
           variants: set -> choice; see ``flyball.scenes.usd.stage.open_stage``.
         """
-        parsed = read_guarded(path, variants, options.largest_file, options.root)
-        extra = sidecar.read_beside(path)
-        document = parse(parsed.mjcf.encode(), str(path))
-        assets = dict(parsed.assets)
-        try:
-            text, compiled, losses = compile_document(document, assets, {}, extra)
-        except InputError as err:
-            raise _at_prim(err, parsed, path) from err
-        model = facts(compiled.model)
-        return Imported(
-            name=parsed.name,
-            mjcf=text,
-            assets=assets,
-            model=model,
-            sidecar=extra,
-            notes=(*parsed.notes, *suspicions(model)),
-            losses=(*parsed.losses, *losses),
-            format=self.name,
-            source=path,
-            licence=licence_near(path, [], options.root or path.resolve().parent),
-        )
+        return look(path, variants, options)[0]
 
     def write(self, imported: Imported, folder: Path) -> tuple[Path, list[str]]:
         """Write a model as text; see ``ModelFormat.write``. Everything stands in the one file."""
@@ -67,6 +47,35 @@ class UsdFormat:
         losses = write(imported, path)
         sidecar.write_beside(path, {k: v for k, v in imported.sidecar.items() if k in sidecar.NOT_MJCF})
         return path, losses
+
+
+def look(
+    path: Path, variants: Mapping[str, str] | None = None, options: ReadOptions | None = None
+) -> tuple[Imported, Parsed]:
+    """A model, with the layers and variants of its file."""
+    options = options or ReadOptions()
+    parsed = read_guarded(path, variants, options.largest_file, options.root)
+    extra = sidecar.read_beside(path)
+    document = parse(parsed.mjcf.encode(), str(path))
+    assets = dict(parsed.assets)
+    try:
+        text, compiled, losses = compile_document(document, assets, {}, extra)
+    except InputError as err:
+        raise _at_prim(err, parsed, path) from err
+    model = facts(compiled.model)
+    imported = Imported(
+        name=parsed.name,
+        mjcf=text,
+        assets=assets,
+        model=model,
+        sidecar=extra,
+        notes=(*parsed.notes, *suspicions(model)),
+        losses=(*parsed.losses, *losses),
+        format=UsdFormat.name,
+        source=path,
+        licence=licence_near(path, [], options.root or path.resolve().parent),
+    )
+    return imported, parsed
 
 
 def read_scene(path: Path, variants: Mapping[str, str] | None = None) -> Scene:
@@ -86,7 +95,7 @@ def self_contained(mjcf: str, assets: Mapping[str, bytes]) -> str:
     """MJCF text with its OBJ meshes written into it, so that the text is the whole model."""
     root = ElementTree.fromstring(mjcf)
     for mesh in root.iter("mesh"):
-        file = mesh.get("file")
+        file = mesh.get("file") or ""
         if file in assets:
             rows = [line.split() for line in assets[file].decode().splitlines()]
             mesh.attrib.pop("file")

@@ -56,7 +56,8 @@ def read_guarded(
     for name, size in answer.pop("assets").items():
         assets[name] = data[at : at + size]
         at += size
-    return Parsed(assets=assets, **{k: tuple(v) if isinstance(v, list) else v for k, v in answer.items()})
+    plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in answer.items()}
+    return Parsed(assets=assets, **plain)
 
 
 def call(what: str, order: Mapping[str, Any], *, where: str) -> tuple[dict[str, Any], bytes]:

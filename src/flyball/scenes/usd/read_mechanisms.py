@@ -171,7 +171,8 @@ class MechanismsReader:
         for k, coef in zip(order, coefs, strict=True):
             name = self._name("joint", elements[k])
             if name is None:
-                return self._lost(prim, "mjc:path", elements[k])
+                self._lost(prim, "mjc:path", elements[k])
+                return None
             path.append(("joint", {"joint": name, "coef": word(coef)}))
         return path
 
@@ -196,12 +197,14 @@ class MechanismsReader:
             kind = self.shapes.kinds.get(elements[k], "")
             name = self._name(kind, elements[k]) if kind in ("site", "geom") else None
             if name is None:
-                return self._lost(prim, "mjc:path", elements[k])
+                self._lost(prim, "mjc:path", elements[k])
+                return None
             element = {kind: name}
             if kind == "geom" and 0 <= side < len(sides):
                 beside = self._name("site", sides[side])
                 if beside is None:
-                    return self._lost(prim, "mjc:sideSites", sides[side])
+                    self._lost(prim, "mjc:sideSites", sides[side])
+                    return None
                 element["sidesite"] = beside
             path.append((kind, element))
         return path
@@ -245,7 +248,8 @@ class MechanismsReader:
         coef = [authored(zero, lambda x: x * unit, lambda x: x / unit), 1.0 if one is None else one]
         coef += [v.get(prim, f"mjc:coef{k}", "Double") or 0.0 for k in (2, 3, 4)]
         SubElement(section, "joint", {
-            "name": self.names("equality", prim.GetPath()), "joint1": str(names[0]), "joint2": str(names[1]), "polycoef": word(coef),
+            "name": self.names("equality", prim.GetPath()), "joint1": str(names[0]),
+            "joint2": str(names[1]), "polycoef": word(coef),
             **self._active(v.get(prim, "newton:mimicEnabled", "Bool")), **v.attributes(prim, EQUALITY),
         })  # fmt: skip
 
@@ -447,10 +451,13 @@ class MechanismsReader:
         return Sensor(
             self.names("sensor", prim.GetPath()),
             kind,
-            *ends,
-            cutoff=v.get(prim, "flyball:sensor:cutoff", "Double") or 0.0,
-            noise=v.get(prim, "flyball:sensor:noise", "Double") or 0.0,
-            other=np.zeros(5) if numbers is None else numbers,
+            ends[0],
+            ends[1],
+            ends[2],
+            ends[3],
+            v.get(prim, "flyball:sensor:cutoff", "Double") or 0.0,
+            v.get(prim, "flyball:sensor:noise", "Double") or 0.0,
+            np.zeros(5) if numbers is None else numbers,
         )
 
     def _by_mujoco(self, root: Element, facts: list[Sensor]) -> dict[str, Element]:

@@ -191,8 +191,8 @@ class Shapes:
             UsdLux.SphereLight(prim).CreateRadiusAttr(bulb)
             if light.kind == "spot":
                 UsdLux.ShapingAPI.Apply(prim).CreateShapingConeAngleAttr(cutoff)
-        facts = {r.fact: getattr(light, r.fact, None) for r in LIGHT}
-        facts |= {k: [single(x) for x in facts[k]] for k in ("ambient", "specular", "attenuation")}
+        facts: dict[str, Any] = {r.fact: getattr(light, r.fact, None) for r in LIGHT}
+        facts |= {k: [single(x) for x in getattr(light, k)] for k in ("ambient", "specular", "attenuation")}
         facts |= {"cutoff": cutoff, "exponent": exponent, "bulbradius": bulb, "intensity": intensity, "range": reach}
         self.author.rules(prim, LIGHT, facts)
         if light.target:
