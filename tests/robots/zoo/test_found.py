@@ -145,6 +145,20 @@ def test_folder_like_menagerie(tmp_path: Path) -> None:
     assert names(Search(empty, (), {"FLYBALL_ROBOTS": f"{empty}{os.pathsep}{top}"})) == expected
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_what_may_not_be_read_is_passed_over(tmp_path: Path) -> None:
+    put(tmp_path, {"set/a.urdf": URDF, "set/b.urdf": URDF, "empty/x": ""})
+    (tmp_path / "set/b.urdf").chmod(0)
+    assert names(Search(tmp_path / "empty", (tmp_path / "set",), {})) == {"set/a": "not stated"}
+
+
+def test_links_to_nowhere_are_passed_over(tmp_path: Path) -> None:
+    put(tmp_path, {"set/a.urdf": URDF, "empty/x": ""})
+    (tmp_path / "set/b.urdf").symlink_to(tmp_path / "gone.urdf")
+    (tmp_path / "set/again").symlink_to(tmp_path / "set")
+    assert names(Search(tmp_path / "empty", (tmp_path / "set",), {})) == {"set/a": "not stated"}
+
+
 def test_ros_workspaces(tmp_path: Path) -> None:
     manifest = "<package><name>arm_description</name><license>BSD</license></package>"
     put(tmp_path, {"src/arm/package.xml": manifest, "src/arm/urdf/arm.urdf": URDF, "src/arm/urdf/arm.xacro": URDF})

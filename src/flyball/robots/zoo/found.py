@@ -40,6 +40,8 @@ _GENERIC = {
     "xmls",
 }
 """Words of a path that tell models apart for nobody."""
+_ENOUGH = 16 << 20
+"""Of a file's text to see whether it is a model [bytes]; the largest published one has less than 3 MB."""
 
 
 @dataclass(frozen=True)
@@ -187,13 +189,16 @@ def is_model(file: Path) -> bool:
         return form is not None
     from flyball.robots.models.markup import root_tag
 
-    tag = root_tag(file)
-    if tag == "robot":
-        return b"<link" in file.read_bytes()
-    if tag != "mujoco":
+    try:
+        tag = root_tag(file)
+        with file.open("rb") as f:
+            text = f.read(_ENOUGH)
+    except OSError:  # not ours to read, or gone
         return False
-    text = file.read_bytes()  # bodies outside a worldbody are a part, meant to be included
-    return (b"<worldbody" in text and b"<body" in text) or b"<include" in text
+    if tag == "robot":
+        return b"<link" in text
+    # bodies outside a worldbody are a part, meant to be included
+    return tag == "mujoco" and ((b"<worldbody" in text and b"<body" in text) or b"<include" in text)
 
 
 def named(files: Sequence[Path], top: Path) -> Iterator[tuple[str, Path]]:

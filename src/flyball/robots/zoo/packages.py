@@ -77,7 +77,8 @@ PACKAGES = (
     Package("metaworld", "Sawyer at 50 tasks; MIT, 37 MB", "metaworld/assets", ("sawyer_xyz/*",)),
     Package("mjlab", "Unitree G1 and Go1, YAM arm; Apache-2.0, 14 MB", "mjlab", never=("scene/*",)),
     Package(
-        "newton", "ant, humanoid, cartpole, quadruped as MJCF, URDF and USD; Apache-2.0", "newton/examples/assets"
+        "newton", "ant, humanoid, cartpole, quadruped as MJCF, URDF and USD; Apache-2.0", "newton/examples/assets",
+        never=("bunny*", "bear*", "*shirt*", "mpm*", "axis_cube*", "curvedSurface*", "rj45*"),  # no robots
     ),
     Package(
         "playground", "suite bodies; legged robots, hands and ALOHA whose meshes are Menagerie's; Apache-2.0, 8 MB",
