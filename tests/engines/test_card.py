@@ -245,6 +245,11 @@ def test_the_verb(capsys):
     assert main(["engines", "check", "servo", "--json"]) == 0
     (card,) = json.loads(capsys.readouterr().out)
     assert card["engine"] == "servo" and card["passed"] and len(card["marks"]) == len(LAWS)
+    assert main(["engines", "check", "mujoco", "--law", "free fall", "--law", "rolling", "--json"]) == 0
+    (card,) = json.loads(capsys.readouterr().out)
+    assert [m["law"] for m in card["marks"]] == ["free fall", "rolling"]
+    assert main(["engines", "check", "mujoco", "--law", "free fal"]) == 2
+    assert "did you mean 'free fall'" in capsys.readouterr().err
     assert main(["engines", "check", "nope"]) == 2
     assert main(["engines", "chek"]) == 2
     lines = capsys.readouterr().err.strip().splitlines()

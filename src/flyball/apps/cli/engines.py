@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from flyball.apps.cli.output import Output
-from flyball.base import InputError, NotPossible
+from flyball.base import InputError, Missing, NotPossible
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to do, and with which engine."""
-    parser.usage = "%(prog)s [check [NAME ...] [--html FILE]] [--workspace DIR] [--json]"
+    parser.usage = "%(prog)s [check [NAME ...] [--law LAW ...] [--html FILE]] [--workspace DIR] [--json]"
     parser.add_argument("what", nargs="?", default="list", metavar="check", help="put engines to the laws of mechanics")
     parser.add_argument("names", nargs="*", metavar="NAME", help="which (default: all that are installed)")
+    parser.add_argument("--law", action="append", metavar="LAW", help="with check: this law alone; may be repeated")
     parser.add_argument("--html", type=Path, metavar="FILE", help="with check: also write the card as a page")
 
 
@@ -25,7 +26,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     if args.what != "check":
         where = "flyball engines"
         raise InputError(f"unknown word {args.what!r}", where=where, allowed="check", run_next="flyball engines --help")
-    return _check(args.names, args.html, out)
+    return _check(args.names, args.law, args.html, out)
 
 
 def _list(out: Output) -> int:
@@ -51,16 +52,20 @@ def _list(out: Output) -> int:
     return 0
 
 
-def _check(names: list[str], page: Path | None, out: Output) -> int:
+def _check(names: list[str], laws: list[str] | None, page: Path | None, out: Output) -> int:
     from flyball.apps.web.card import render
     from flyball.base.durable import write_durably
-    from flyball.engines.card import examine
+    from flyball.engines.card import LAWS, examine
     from flyball.engines.engine import engines
 
+    known = {law.name: law for law in LAWS}
+    for name in laws or ():
+        if name not in known:
+            raise Missing.named("law", name, known, where="--law")
     cards = []
     for name in names or engines.names():
         try:
-            cards.append(examine(engines.load(name)()))
+            cards.append(examine(engines.load(name)(), [known[n] for n in laws] if laws else None))
         except NotPossible as err:
             if names:
                 raise

@@ -14,7 +14,8 @@ _EXTRA = (
     "td{vertical-align:top} td.text{white-space:normal} td.failed{color:#b3261e;font-weight:700} "
     "td.passed{color:#1b7f4d} td.unsupported{color:#777} h3{margin:22px 0 0;font-size:15px} "
     "td table{margin:4px 0 0;min-width:0} td table td,td table th{padding:1px 10px 1px 0;border:0} "
-    ".law{fill:none;stroke:var(--truth);stroke-width:1.4;stroke-dasharray:5 3} td svg{margin-top:6px}"
+    ".law{fill:none;stroke:var(--truth);stroke-width:1.4;stroke-dasharray:5 3} td svg{margin-top:6px;min-width:290px} "
+    ".overview{margin:20px 0 0;padding:0 4px}"
 )
 _SIGNS = {"passed": "✓", "failed": "✗ FAILED", "unsupported": "–"}
 _WIDTH, _HEIGHT = 300.0, 132.0

@@ -8,7 +8,7 @@ of a substep is the one that the next substep begins with, and the last comes fr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import mujoco
 import numpy as np
@@ -19,6 +19,7 @@ from flyball.base import InputError, Unsupported
 from flyball.engines import portable
 from flyball.engines.engine import Level, Reduce
 from flyball.engines.mujoco import fields, names
+from flyball.engines.mujoco.gradient import gradient
 from flyball.engines.mujoco.parameters import FACTS, SETTABLE, Parameters
 from flyball.engines.portable import PortableState
 from flyball.scenes import Scene
@@ -101,6 +102,13 @@ class MujocoSimulation:
         model, data = self._batch.get_model(world), self._batch.get_data(world)
         mujoco.mj_forward(model, data)
         return model, data
+
+    def gradient(self, controls: Array, wrt: Literal["state", "control"], step: float) -> tuple[Array, str]:
+        """Derivative of the end state of the first world; see ``flyball.engines.derivatives.Differentiable``."""
+        if names.unnamed_joints(self.model):
+            raise Unsupported("derivatives of joints without names", where="engine mujoco")
+        model, data = self._batch.get_model(0), self._batch.get_data(0)
+        return gradient(model, data, controls, wrt, step), "mjd_transitionFD"
 
     # state ------------------------------------------------------------------------------------------------
 
