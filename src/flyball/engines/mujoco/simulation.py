@@ -8,6 +8,8 @@ of a substep is the one that the next substep begins with, and the last comes fr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Literal
 
 import mujoco
@@ -36,6 +38,7 @@ _OPTIONS: dict[str, Callable[[Any], object]] = {
     "jacobian": lambda x: _JACOBIANS.get(x),
 }
 _ALLOWED = "timestep (0, 0.1] s, impratio > 0, cone pyramidal | elliptic, jacobian dense | sparse"
+_BAD_CONTROL = int(mujoco.mjtWarning.mjWARN_BADCTRL)
 _RECORDED_BYTES = 2**26
 """A rollout records whole arrays; longer ones go in pieces of this size."""
 
@@ -90,6 +93,7 @@ class MujocoSimulation:
         self._batch = self._new_batch()
         self._failed = np.zeros(n, bool)
         self._fields: dict[str, fields.Field] = {}
+        self._plans: dict[tuple[tuple[str, Reduce], ...], _Plan] = {}
         self.reset()
 
     def _new_batch(self) -> Batch:
@@ -180,49 +184,92 @@ class MujocoSimulation:
     # stepping ---------------------------------------------------------------------------------------------
 
     def step(self, controls: Array, reads: Mapping[str, Reduce] | None = None) -> dict[str, Array]:
-        out = self.rollout(controls, controls.shape[1], reads or {})
-        return {name: x[:, 0] for name, x in out.items()}
+        k = controls.shape[1] if controls.ndim == 3 else 0
+        if not reads:
+            return self.rollout(controls, k, {})
+        plan = self._plan(tuple(reads.items()))
+        out = self.rollout(controls, k, plan.rest)
+        state = self._batch.state[:, plan.columns]
+        return {name: state[:, plan.places[name]] if name in plan.places else out[name][:, 0] for name in reads}
+
+    def _plan(self, reads: tuple[tuple[str, Reduce], ...]) -> _Plan:
+        """How to get at these: what MuJoCo keeps in its state needs no record."""
+        if reads not in self._plans:
+            self._prepare([name for name, _ in reads])
+            state, places = self._batch.state, {}
+            columns: list[int] = []
+            for name, reduce in reads:
+                field = self._fields[name]
+                if field.of == "state" and reduce == "last":
+                    (array,) = field.arrays
+                    view = self._batch.bind(array).reshape(self.n, -1)
+                    start = (view.ctypes.data - state.ctypes.data) // state.itemsize
+                    own = field.value(np.arange(start, start + view.shape[1]))
+                    places[name] = slice(len(columns), len(columns) + len(own))
+                    columns.extend(own.tolist())
+            rest = {name: reduce for name, reduce in reads if name not in places}
+            self._plans[reads] = _Plan(np.array(columns, int), places, rest)
+        return self._plans[reads]
 
     def rollout(self, controls: Array, every: int, reads: Mapping[str, Reduce]) -> dict[str, Array]:
-        n, steps, nu = controls.shape
-        if n != self.n or steps % every or nu != self.model.nu:
-            allowed = f"({self.n}, a multiple of {every}, {self.model.nu})"
-            raise InputError(f"controls of shape {controls.shape}", allowed=allowed, where="rollout")
+        shape = controls.shape
+        if (
+            len(shape) != 3
+            or shape[0] != self.n
+            or every < 1
+            or not shape[1]
+            or shape[1] % every
+            or shape[2] != self.model.nu
+        ):
+            allowed = f"({self.n}, a multiple of {max(every, 1)}, {self.model.nu})"
+            raise InputError(f"controls of shape {shape}", allowed=allowed, where="rollout")
         self._prepare(reads)
-        before = self._batch.state.copy()
-        held = self._failed.any()
-        if not np.isfinite(controls).all():
+        batch, steps = self._batch, shape[1]
+        before = batch.state.copy()
+        # a sum is finite only where all is, and cheaper to ask
+        if not isfinite(np.add.reduce(controls, axis=None)):
             unfit = np.array([not np.isfinite(c).all() for c in controls])
-            self._batch.warning[unfit, int(mujoco.mjtWarning.mjWARN_BADCTRL), 1] += 1
+            batch.warning[unfit, _BAD_CONTROL, 1] += 1
             controls = np.where(unfit[:, None, None], 0.0, controls)
-        arrays = {a for name in reads for a in self._fields[name].arrays}
-        width = sum(8 * self._size(a) for a in arrays) * n * every or 1
-        groups = max(1, _RECORDED_BYTES // width) * every
-        pieces = [
-            self._advance(controls[:, k : k + groups], every, reads, arrays) for k in range(0, steps, groups)
-        ] or [{}]
-        out = {name: np.concatenate([p[name] for p in pieces], axis=1) if len(pieces) > 1 else pieces[0][name]
-               for name in reads}  # fmt: skip
-        bad = self._batch.warning[:, :, 1].any(axis=1)
-        if bad.any() and (held or (bad & ~self._failed).any()):
-            self._failed |= bad
-            self._batch.state[bad] = before[bad]
-            kept = self.read(list(reads))
-            for name, x in out.items():
-                x[bad] = kept[name][bad].reshape(-1, *([1] * (x.ndim - 2)), x.shape[-1])
+        arrays = sorted({a for name in reads for a in self._fields[name].arrays})
+        if arrays:
+            width = sum(8 * batch.bind(a)[0].size for a in arrays) * self.n * every
+            groups = max(1, _RECORDED_BYTES // width) * every
+            pieces = [self._advance(controls[:, k : k + groups], every, reads, arrays) for k in range(0, steps, groups)]
+            out = {name: _join([p[name] for p in pieces]) for name in reads}
+        else:
+            self._record(controls, ())
+            out = {}
+        if batch.warning.any():
+            self._hold(before, out)
         return out
 
-    def _advance(self, controls: Array, every: int, reads: Mapping[str, Reduce], arrays: set[str]) -> dict[str, Array]:
+    def _hold(self, before: Array, out: dict[str, Array]) -> None:
+        """Put failed worlds back to where they were before this call, also in what was read of them."""
+        bad = self._batch.warning[:, :, 1].any(axis=1)
+        self._failed |= bad
+        self._batch.state[bad] = before[bad]
+        kept = self.read(list(out))
+        for name, x in out.items():
+            x[bad] = kept[name][bad].reshape(-1, *([1] * (x.ndim - 2)), x.shape[-1])
+
+    def _record(self, controls: Array, arrays: Sequence[str]) -> dict[str, Array]:
+        """Advance, recording arrays: array -> (n, steps, size)."""
+        # the batch records at least one: the smallest there is
+        items = {a: mujoco.mjtState.mjSTATE_TIME if a == "time" else a for a in arrays} or {"": "ncon"}
+        try:
+            raw = self._batch.rollout(controls.shape[1], controls, record=list(items.values()))
+        except SimulationError as err:  # those worlds kept their state; what was recorded of them is held below
+            self._batch.warning[err.ids, 0, 1] += 1
+            raw = {k: np.zeros((*controls.shape[:2], self._batch.bind(a)[0].size)) for a, k in items.items() if a}
+        return {a: raw[k].reshape(*controls.shape[:2], -1) for a, k in items.items() if a}
+
+    def _advance(
+        self, controls: Array, every: int, reads: Mapping[str, Reduce], arrays: Sequence[str]
+    ) -> dict[str, Array]:
         """One piece of a rollout."""
         n, steps, _ = controls.shape
-        # the batch records at least one array: the smallest there is
-        record = {a: mujoco.mjtState.mjSTATE_TIME if a == "time" else a for a in sorted(arrays)} or {"": "ncon"}
-        try:
-            raw = self._batch.rollout(steps, controls, record=list(record.values()))
-        except SimulationError as err:
-            self._batch.warning[err.ids, 0, 1] += 1
-            raw = self._batch.rollout(0, controls[:, :0], record=list(record.values()))
-            raw = {k: np.zeros((n, steps, *x.shape[2:])) for k, x in raw.items()}
+        raw = self._record(controls, arrays)
         last = {}
         if any(self._fields[name].of == "pose" for name in reads):
             self._batch.forward(stage=mujoco.mjtStage.mjSTAGE_VEL)
@@ -230,7 +277,7 @@ class MujocoSimulation:
         out = {}
         for name, reduce in reads.items():
             field = self._fields[name]
-            parts = [raw[record[a]].reshape(n, steps, -1) for a in field.arrays]
+            parts = [raw[a] for a in field.arrays]
             if field.of == "pose":
                 parts = [np.concatenate([x[:, 1:], last[a]], axis=1) for a, x in zip(field.arrays, parts, strict=True)]
             out[name] = _reduce([x.reshape(n, steps // every, every, -1) for x in parts], field.value, reduce)
@@ -251,9 +298,6 @@ class MujocoSimulation:
     def lag(self, name: str) -> float:
         self._prepare([name])
         return self.timestep if self._fields[name].of == "force" else 0.0
-
-    def _size(self, array: str) -> int:
-        return 1 if array == "time" else int(np.prod(getattr(self._batch._data, array).shape))
 
     def _prepare(self, wanted: Iterable[str]) -> None:
         """Find fields not yet seen; those of contacts need a sensor each, which changes nothing else."""
@@ -295,12 +339,36 @@ class MujocoSimulation:
         self._parameters.set(values, self._batch)
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """Reads at the end of a call.
+
+    Attributes:
+      columns: of the batch's state, gathered at once.
+      places: field -> where it then is.
+      rest: what must be recorded.
+    """
+
+    columns: NDArray[np.int64]
+    places: Mapping[str, slice]
+    rest: Mapping[str, Reduce]
+
+
+def _join(pieces: Sequence[Array]) -> Array:
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
+
+
 def _reduce(parts: list[Array], value: Callable[..., Array], reduce: Reduce) -> Array:
     """Arrays of shape (n, groups, every, size) to the field's values, (n, groups, [every,] k)."""
     if reduce == "last":
         return np.array(value(*(x[:, :, -1] for x in parts)))
     x = value(*parts)
-    return np.array(x) if reduce == "all" else np.asarray(getattr(x, reduce)(axis=2))
+    if reduce == "all":
+        return np.array(x)
+    # the ufuncs that the methods of arrays end in, without what these cost
+    if reduce == "mean":
+        return np.asarray(np.add.reduce(x, axis=2) / x.shape[2])
+    return np.asarray((np.maximum if reduce == "max" else np.minimum).reduce(x, axis=2))
 
 
 def _number(x: object) -> bool:
