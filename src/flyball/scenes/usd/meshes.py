@@ -79,7 +79,8 @@ class Meshes:
         if len(indices) and not (indices.min() >= 0 and indices.max() < len(points)):
             raise v.bad(prim, f"a face names point {indices.max()} of {len(points)}", f"0 to {len(points) - 1}")
         faces = fans(counts, indices)
-        if mesh.GetOrientationAttr().Get() == UsdGeom.Tokens.leftHanded:
+        left = mesh.GetOrientationAttr().Get() == UsdGeom.Tokens.leftHanded
+        if left != bool(np.prod(scale) < 0):
             faces = faces[:, ::-1]
         return points, faces
 

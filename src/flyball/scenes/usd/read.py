@@ -28,6 +28,8 @@ OFF_ZERO = 1e-5
 """Angle [rad] or distance [m] from which on an authored pose is taken to stand away from the joint's zero; single
 precision leaves 1e-6."""
 GRAVITY = 9.81
+UNBREAKABLE = 1e30
+"""Break force from which on a joint does not break; some tools write the largest float for infinity."""
 _DOFS = ("transX", "transY", "transZ", "rotX", "rotY", "rotZ")
 
 
@@ -86,7 +88,7 @@ class _Reader:
             root.remove(element)
         indent(root, " ")
         losses = [*self.forest.losses, *self.losses, *self.shapes.losses, *mechanisms.losses]
-        notes = [*self.notes, *self.shapes.notes, *mechanisms.notes]
+        notes = [*self.notes, *self.values.said, *self.shapes.notes, *mechanisms.notes]
         return Parsed(
             self.name,
             tostring(root, encoding="unicode") + "\n",
@@ -103,7 +105,7 @@ class _Reader:
     def _unread(self, mechanisms: MechanismsReader) -> None:
         """List what nobody took: nothing is dropped in silence."""
         quiet = {"", "Scope", "Xform", "Material", "Shader", "NodeGraph", "GeomSubset", "PhysicsScene", "SkelRoot",
-                 "RenderSettings", "PhysicsCollisionGroup"}  # fmt: skip
+                 "RenderSettings", "RenderProduct", "RenderVar", "PhysicsCollisionGroup"}  # fmt: skip
         taken = self.shapes.taken | mechanisms.taken
         kinds: dict[str, list[str]] = {}
         for prim in self.prims:
@@ -339,7 +341,7 @@ class _Reader:
         breaks = [
             a.Get() for a in (UsdPhysics.Joint(prim).GetBreakForceAttr(), UsdPhysics.Joint(prim).GetBreakTorqueAttr())
         ]
-        if any(b is not None and np.isfinite(b) for b in breaks):
+        if any(b is not None and b < UNBREAKABLE for b in breaks):
             self.losses.append(f"{prim.GetPath()}: a joint that breaks is not carried")
 
     def _limits(self, joint: Element, prim: Usd.Prim, low: float | None, high: float | None, angular: bool) -> None:

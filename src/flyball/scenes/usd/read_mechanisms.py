@@ -216,16 +216,21 @@ class MechanismsReader:
         for prim in self.prims:
             if prim.GetPath() in loops:
                 self._loop(section, loops[prim.GetPath()])
-            if prim.GetRelationship("newton:mimicJoint"):
+            if self._mimics(prim):
                 self._mimic(section, prim)
             elif prim.GetRelationship("flyball:equality:between"):
                 self._polynomial(section, prim)
+
+    @staticmethod
+    def _mimics(prim: Usd.Prim) -> bool:
+        schemas = prim.GetPrimTypeInfo().GetAppliedAPISchemas()
+        return bool(prim.GetRelationship("newton:mimicJoint")) or "MjcEqualityJointAPI" in schemas
 
     def _name_equalities(self) -> None:
         loops = {link.prim.GetPath() for link in self.forest.loops}
         for prim in self.prims:
             own = str(prim.GetDisplayName() or prim.GetName())
-            if prim.GetRelationship("newton:mimicJoint"):
+            if self._mimics(prim):
                 own = self.values.get(prim, "flyball:equality:name", "String") or f"{own}_mimics"
             elif prim.GetPath() not in loops and not prim.GetRelationship("flyball:equality:between"):
                 continue
@@ -236,7 +241,9 @@ class MechanismsReader:
 
     def _mimic(self, section: Element, prim: Usd.Prim) -> None:
         v = self.values
-        leader = self._targets(prim, "newton:mimicJoint")
+        # the relation and coefficients had other names in MuJoCo's schema before Newton's
+        old = not prim.GetRelationship("newton:mimicJoint")
+        leader = self._targets(prim, "mjc:target" if old else "newton:mimicJoint")
         names = [self._name("joint", p) for p in (prim.GetPath(), *leader)]
         if len(names) != 2 or None in names:
             self._lost(prim, "newton:mimicJoint", leader[0] if leader else "nothing")
@@ -246,6 +253,9 @@ class MechanismsReader:
         one = v.get(prim, "newton:mimicCoef1", "Float")
         unit = np.pi / 180 if angular else 1.0
         coef = [authored(zero, lambda x: x * unit, lambda x: x / unit), 1.0 if one is None else one]
+        if old:
+            coef = [v.get(prim, "mjc:coef0", "Double") or 0.0, v.get(prim, "mjc:coef1", "Double")]
+            coef[1] = 1.0 if coef[1] is None else coef[1]
         coef += [v.get(prim, f"mjc:coef{k}", "Double") or 0.0 for k in (2, 3, 4)]
         SubElement(section, "joint", {
             "name": self.names("equality", prim.GetPath()), "joint1": str(names[0]),

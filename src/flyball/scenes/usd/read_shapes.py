@@ -104,7 +104,7 @@ class ShapesReader:
 
     def _place(self, prim: Usd.Prim, owner: Any) -> tuple[Array, Array]:
         """Pose in the body's frame, (4, 4), and scale [m per local unit], (3,)."""
-        return self.values.within(self.values.stage.GetPrimAtPath(owner) if owner else None, prim)
+        return self.values.within(self.values.stage.GetPrimAtPath(owner) if owner else None, prim, mirrored=True)
 
     # geoms and sites --------------------------------------------------------------------------------------
 
@@ -149,6 +149,8 @@ class ShapesReader:
     def _shape(self, prim: Usd.Prim, scale: Array, site: bool) -> tuple[dict[str, Any] | None, Array]:
         """``type``, ``size`` and what else a geom of this prim has, and the turn from MuJoCo's axes to the prim's."""
         kind, v, path = str(prim.GetTypeName()), self.values, prim.GetPath()
+        if kind not in ("Mesh", "Cone"):
+            scale = np.abs(scale)
         even = bool(np.ptp(scale) <= 1e-6 * scale.max())
         if kind == "Cube":
             half = self._positive(prim, UsdGeom.Cube(prim).GetSizeAttr()) / 2
@@ -285,7 +287,8 @@ class ShapesReader:
             elif value is not None:
                 roll = value
         e.set("friction", word([dynamic, twist, roll]))
-        if abs(static - dynamic) > 1e-6 * max(static, dynamic) and collider:
+        stated = api.GetStaticFrictionAttr().HasAuthoredValue()
+        if stated and abs(static - dynamic) > 1e-6 * max(static, dynamic) and collider:
             self.losses.append(
                 f"{bound.GetPath()}: static friction {static:g} is not carried; sliding {dynamic:g} counts"
             )

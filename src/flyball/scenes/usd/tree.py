@@ -192,7 +192,8 @@ class Forest:
             if value is not None:
                 return bool(value)
             prim = prim.GetParent()
-        return False
+        # joints that MuJoCo's own schema describes mean what MuJoCo means
+        return "MjcJointAPI" in link.prim.GetPrimTypeInfo().GetAppliedAPISchemas()
 
     def ordered(self) -> list[Node]:
         """Nodes, parents first, siblings in the stage's order."""

@@ -37,6 +37,7 @@ class Values:
         self.turn = Y_UP if up == UsdGeom.Tokens.y else np.eye(3)
         self._cache = UsdGeom.XformCache(Usd.TimeCode.Default())
         self._frames: dict[Any, Array] = {}
+        self.said: list[str] = []
 
     def _unit(self, name: str, value: float) -> float:
         if not np.isfinite(value) or value <= 0:
@@ -135,8 +136,11 @@ class Values:
             digits = self._exact(prim, attribute.GetName(), out)
             out = out if digits is None else digits
             size = float(np.linalg.norm(out))
-            if not np.isfinite(size) or (size and abs(size - 1) > 1e-2):
-                raise self.bad(prim, f"{attribute.GetName()} has length {size:.3g}", "a unit quaternion")
+            if not np.isfinite(size):
+                raise self.bad(prim, f"{attribute.GetName()} is not finite", "a unit quaternion")
+            if size and abs(size - 1) > 1e-2:
+                name = attribute.GetName()
+                self.said.append(f"{prim.GetPath()}: {name} has length {size:.3g}; taken with length 1")
             return out / size if size else np.array([1.0, 0, 0, 0])
         plain = np.asarray(self.value(prim, attribute.GetName(), raw, "Float3"))
         digits = self._exact(prim, attribute.GetName(), raw)
@@ -175,7 +179,7 @@ class Values:
         """The same without the scale."""
         return self.split(prim, self.frame(prim))[0]
 
-    def within(self, owner: Usd.Prim | None, prim: Usd.Prim) -> tuple[Array, Array]:
+    def within(self, owner: Usd.Prim | None, prim: Usd.Prim, mirrored: bool = False) -> tuple[Array, Array]:
         """A prim's pose in the frame of a prim above it, (4, 4), and its scale [m per local unit], (3,).
 
         Along the chain between the two, so that authored numbers come back as they are and not by way of the world.
@@ -197,12 +201,15 @@ class Values:
             chain[:3] = np.diag(scale) @ chain[:3]
             if owner is None:
                 chain[:3] = self.turn @ chain[:3]
-            return self.split(prim, chain)
-        rigid, scale = self.split(prim, self.frame(prim))
+            return self.split(prim, chain, mirrored)
+        rigid, scale = self.split(prim, self.frame(prim), mirrored)
         return inverse(self.rigid(owner) if owner else np.eye(4)) @ rigid, scale
 
-    def split(self, prim: Usd.Prim | None, frame: Array) -> tuple[Array, Array]:
+    def split(self, prim: Usd.Prim | None, frame: Array, mirrored: bool = False) -> tuple[Array, Array]:
         """A frame as (rigid frame, scale along its axes).
+
+        Args:
+          mirrored: whether a mirrored one is fine; its scale along x is negative then.
 
         Raises:
           InputError: it is skewed, mirrored or flat.
@@ -217,6 +224,11 @@ class Values:
         if np.abs(unit.T @ unit - np.eye(3)).max() > SKEW:
             raise self.bad(at, "its transform is skewed", "translations, rotations and scales along its own axes")
         if np.linalg.det(unit) < 0:
+            if mirrored:
+                flip = np.array([-1.0, 1.0, 1.0])
+                out = np.eye(4)
+                out[:3, :3], out[:3, 3] = unit * flip, frame[:3, 3]
+                return out, scale * flip
             raise self.bad(at, "its transform is mirrored", "positive scales")
         out = np.eye(4)
         out[:3, :3], out[:3, 3] = unit, frame[:3, 3]
