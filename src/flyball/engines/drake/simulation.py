@@ -200,13 +200,15 @@ class DrakeSimulation:
         return {name: x[:, 0] for name, x in out.items()}
 
     def rollout(self, controls: Array, every: int, reads: Mapping[str, Reduce]) -> dict[str, Array]:
-        n, steps, nu = controls.shape
-        if n != self.n or (every and steps % every) or nu != self.model.nu:
-            allowed = f"({self.n}, a multiple of {every}, {self.model.nu})"
-            raise InputError(f"controls of shape {controls.shape}", allowed=allowed, where="rollout")
+        shape = np.shape(controls)
+        fits = len(shape) == 3 and every >= 1 and shape[1] and not shape[1] % every
+        if not fits or (shape[0], shape[2]) != (self.n, self.model.nu):
+            allowed = f"({self.n}, a multiple of {max(every, 1)}, {self.model.nu})"
+            raise InputError(f"controls of shape {shape}", allowed=allowed, where="rollout")
+        controls = np.asarray(controls, float)
         wanted = {name: self._field(name) for name in reads}
         rows: dict[str, list[Array]] = {name: [] for name in reads}
-        for i in range(n):
+        for i in range(self.n):
             for name, x in self._advance(i, controls[i], every, wanted, reads).items():
                 rows[name].append(x)
         return {name: np.stack(x) for name, x in rows.items()}
@@ -216,7 +218,7 @@ class DrakeSimulation:
     ) -> dict[str, Array]:
         """One world through all its substeps: field -> (groups, [every,] k)."""
         world, before = self._worlds[i], (self._worlds[i].state(), self._time[i], self._controls[i].copy())
-        groups = len(controls) // every if every else 0
+        groups = len(controls) // every
         seen: dict[str, list[Array]] = {name: [] for name in wanted}
         contact = any(f.contact for f in wanted.values())
         failed = bool(self._failed[i]) or not np.isfinite(controls).all()
