@@ -85,6 +85,12 @@ def test_packages_are_found_without_importing_them(site: Path) -> None:
     assert "robosuite" not in sys.modules
 
 
+def test_an_environment_s_folder_will_do(tmp_path: Path) -> None:
+    files = {"gym_hil/assets/panda.xml": MJCF}
+    install(tmp_path / "venv/lib/python3.12/site-packages", "gym-hil", "0.1", "License: MIT", files)
+    assert names(Search(tmp_path / "venv", environment={})) == {"gym-hil/panda": "MIT"}
+
+
 def test_licence_beside_the_model_goes_before_the_package_s(site: Path) -> None:
     found = {m.name: m.licence for m in search(Search(site, environment={}))[0]}
     beside, of_package = found["example-robot-data/panda"], found["example-robot-data/a1"]

@@ -58,7 +58,7 @@ def _places(parser: argparse.ArgumentParser, default: Any) -> None:
         type=Path,
         default=default,
         metavar="DIR",
-        help="look at the packages in this folder (of pip install --target) instead of this Python's",
+        help="look at the packages in this folder (of pip install --target, or a venv) instead of this Python's",
     )
     parser.add_argument(
         "--path",

@@ -115,7 +115,7 @@ class Search:
     """Where to look.
 
     Attributes:
-      site: folder that packages were installed into; None: this Python's own packages.
+      site: folder that packages were installed into, or an environment; None: this Python's own packages.
       folders: folders with models.
       environment: environment variables (``ROS_PACKAGE_PATH``, ``AMENT_PREFIX_PATH``, ...).
     """
@@ -147,6 +147,8 @@ def search(where: Search) -> tuple[list[FoundModel], list[NotInstalled]]:
     for folder in (*([where.site] if where.site else []), *where.folders):
         if not folder.is_dir():
             raise InputError("no such folder", where=str(folder))
+    if where.site and (inner := sorted(where.site.glob("lib/python3*/site-packages"))):
+        where = replace(where, site=inner[-1])
     models: dict[str, FoundModel] = {}
     missing: list[NotInstalled] = []
     for name in sources.names():
