@@ -265,14 +265,18 @@ def polygon(pose, size):
     return outline(Object("o", shape), full, 48)
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.parametrize(("disc_a", "disc_b"), [(True, True), (True, False), (False, True), (False, False)])
+@settings(max_examples=25, deadline=None)
 @given(a=POSES, b=POSES, sa=SIZES, sb=SIZES)
-def test_a_gap_is_the_distance_between_the_outlines(a, b, sa, sb):
+def test_a_gap_is_the_distance_between_the_outlines(disc_a, disc_b, a, b, sa, sb):
+    sa, sb = (*sa[:2], disc_a), (*sb[:2], disc_b)
     d, nx, ny = gap(footprint(a, sa), footprint(b, sb), 10.0)
     want = distance(polygon(a, sa), polygon(b, sb))
     sagitta = 0.2 * (1 - math.cos(math.pi / 48))  # polygons lie inside their circles by this much, each
     if d[0] > 0:
         assert d[0] - 1e-9 <= want <= d[0] + 2 * sagitta + 1e-9
+        further = (a[0] + 0.01 * nx[0], a[1] + 0.01 * ny[0], a[2])
+        assert gap(footprint(further, sa), footprint(b, sb), 10.0)[0][0] >= d[0] + 0.009
     else:
         assert want <= 2 * sagitta + 1e-9
         push = (-d[0] + 1e-6) * np.array([nx[0], ny[0]])

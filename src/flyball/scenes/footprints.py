@@ -153,7 +153,7 @@ def gap(a: Placed, b: Placed, wanted: float) -> tuple[Array, Array, Array]:
                 d, nx, ny = _to_box(x, y, other)
                 nearer = d < exact
                 exact = np.where(nearer, d, exact)
-                ex, ey = np.where(nearer, side * nx, ex), np.where(nearer, sign * ny, ey)
+                ex, ey = np.where(nearer, side * nx, ex), np.where(nearer, side * ny, ey)
         best, bx, by = np.where(close, exact, best), np.where(close, ex, bx), np.where(close, ey, by)
     return best, bx, by
 
