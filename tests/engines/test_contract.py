@@ -32,6 +32,77 @@ def test_servo_keeps_the_contract():
     check_engine(ServoEngine(), SERVO)
 
 
+def shifted(sim):
+    """Poses of the substep before."""
+    rollout = sim.rollout
+
+    def late(controls, every, reads):
+        out = rollout(controls, every, reads)
+        for name in out:
+            if name.startswith("joint:"):
+                out[name][:, 1:] = out[name][:, :-1].copy()
+        return out
+
+    sim.rollout = late
+
+
+def unmoved(sim):
+    """Velocities are not placed."""
+    push = sim.push
+    sim.push = lambda joint, velocity, worlds=None: push(joint, 0 * velocity, worlds)
+
+
+def deaf(sim):
+    """Failures are not reported."""
+    sim.status = lambda: np.ones(sim.n, bool)
+
+
+def stirred(sim):
+    """Reading makes a step."""
+    read = sim.read
+
+    def moving(names):
+        out = read(names)
+        sim.step(np.zeros((sim.n, 1, sim.layout.nu)))
+        return out
+
+    sim.read = moving
+
+
+def reversed_wrench(sim):
+    """The wrench on A instead of on B."""
+    rollout = sim.rollout
+    sim.rollout = lambda c, e, r: {k: -x if k.startswith("contact:") else x for k, x in rollout(c, e, r).items()}
+
+
+def silent(sim):
+    """What does not carry over goes unsaid."""
+    place = sim.place_portable
+    sim.place_portable = lambda state, worlds=None: place(state, worlds) and []
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (shifted, "after a call"),
+        (unmoved, "placed by name"),
+        (deaf, "the failed world is not reported"),
+        (stirred, "reading changes the course"),
+        (reversed_wrench, "forces do not make the motion"),
+        (silent, "goes unsaid"),
+    ],
+)
+def test_the_contract_notices(fault, says):
+    class Faulty(MujocoEngine):
+        def open(self, *args, **settings):
+            sim = super().open(*args, **settings)
+            fault(sim)
+            return sim
+
+    with pytest.raises(AssertionError, match=says):
+        check_engine(Faulty())
+
+
 def test_both_engines_are_found_by_name():
     assert {"mujoco", "servo"} <= set(engines.names())
     assert engines.load("servo") is ServoEngine

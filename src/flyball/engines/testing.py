@@ -10,7 +10,7 @@ In: an engine and, where it cannot simulate the default scene, a ``Case`` of its
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from flyball.base import FlyballError, InputError, Unsupported
 from flyball.engines.engine import Engine, Reduce, Simulation
+from flyball.engines.portable import PortableState
 from flyball.scenes import Scene
 
 Array = NDArray[np.float64]
@@ -97,6 +98,12 @@ def check_engine(engine: Engine, case: Case | None = None) -> None:
     check_parameters(engine, case)
     check_reductions(engine, case)
     check_refusals(engine, case)
+    check_reading_is_harmless(engine, case)
+    check_times(engine, case)
+    check_portable(engine, case)
+    check_failure(engine, case)
+    if engine.capabilities.get("contact_wrench", "unsupported") != "unsupported":
+        check_wrench(engine)
     if engine.capabilities.get("contact", "unsupported") != "unsupported":
         check_free_fall(engine)
         check_resting_force(engine)
@@ -176,11 +183,127 @@ def check_refusals(engine: Engine, case: Case) -> None:
     before = sim.get(case.setting)
     both = {case.setting: np.full(2, case.values[0]), case.refused: np.ones(2)}
     _refused(Unsupported, case.refused, lambda: sim.set(both))
+    try:
+        sim.set(both)
+    except Unsupported as err:
+        assert case.refused in err.what and err.allowed, (
+            f"the refusal names neither the field nor what can be set: {err}"
+        )
     np.testing.assert_array_equal(sim.get(case.setting), before, "a refused call has set something")
     _refused(FlyballError, "joint:nobody", lambda: sim.read(["joint:nobody.position"]))
     _refused(Unsupported, "weather", lambda: engine.open(case.scene, 1, options={"weather": "rain"}))
     _refused(InputError, "MJCF that does not parse", lambda: engine.open(Scene("broken", "<mujoco><world", ()), 1))
     _refused(InputError, "controls of too many worlds", lambda: sim.step(_controls(case, 3)))
+
+
+def check_reading_is_harmless(engine: Engine, case: Case) -> None:
+    """Worlds that are read go on, to the bit, as worlds that are not."""
+    controls = _controls(case, 2)
+    quiet, read = (engine.open(case.scene, 2, threads=1) for _ in range(2))
+    names = [name for name in case.reads if not name.startswith("actuator:")]
+    for k in range(0, controls.shape[1], 50):
+        quiet.step(controls[:, k : k + 50])
+        read.step(controls[:, k : k + 50])
+        read.read(names)
+    np.testing.assert_array_equal(quiet.save(), read.save(), "reading changes the course")
+
+
+def check_times(engine: Engine, case: Case) -> None:
+    """Every read has its time: the clock, the lag that is declared, and ``read`` after ``step`` agree."""
+    sim, controls = engine.open(case.scene, 2, threads=1), _controls(case, 2)
+    names = [name for name in case.reads if sim.lag(name) == 0]
+    assert all(sim.lag(name) in (0.0, sim.timestep) for name in case.reads), "a lag that is neither nothing nor a step"
+    assert names and sim.lag("time") == 0, "nothing that is compared belongs to the end of a substep"
+    seen = sim.rollout(controls, 10, dict.fromkeys(["time", *names], "last"))
+    want = sim.timestep * np.arange(10, controls.shape[1] + 1, 10)
+    np.testing.assert_allclose(seen["time"][:, :, 0], np.repeat(want[None], 2, axis=0), rtol=1e-6)
+    now = sim.read(["time", *names])
+    for name in ("time", *names):
+        np.testing.assert_allclose(now[name], seen[name][:, -1], rtol=1e-6, atol=1e-9, err_msg=f"{name} after a call")
+
+
+def check_portable(engine: Engine, case: Case) -> None:
+    """Positions and velocities placed by name in other worlds read as they were; what does not fit is told."""
+    sim, controls = engine.open(case.scene, 3, threads=1), _controls(case, 3)
+    sim.step(controls[:, :100])
+    state, dropped = sim.portable()
+    assert all(isinstance(text, str) and text for text in dropped), "what is left out is told in words"
+    other = engine.open(case.scene, 3, threads=1)
+    assert other.place_portable(state) == [], "something is lost between two simulations of one scene"
+    names = [f"joint:{j.name}.{f}" for j in sim.layout.joints for f in ("position", "velocity")]
+    mine, theirs = sim.read(names), other.read(names)
+    for name in names:
+        np.testing.assert_allclose(theirs[name], mine[name], rtol=1e-6, atol=1e-6, err_msg=f"{name} placed by name")
+    some = np.array([2, 0])
+    rows = [{k: x[some] for k, x in part.items()} for part in _parts(state)]
+    picked = engine.open(case.scene, 3, threads=1)
+    before = picked.read(names)
+    picked.place_portable(PortableState(state.time[some], *rows), some)
+    after = picked.read(names)
+    for name in names:
+        np.testing.assert_allclose(after[name][some], mine[name][some], rtol=1e-6, atol=1e-6, err_msg=name)
+        np.testing.assert_array_equal(after[name][1], before[name][1], f"{name} of a world that was not meant")
+    stranger = PortableState(
+        state.time, {**state.positions, "nobody": np.zeros((3, 1))}, {**state.velocities, "nobody": np.zeros((3, 1))},
+        state.bases, state.twists,
+    )  # fmt: skip
+    assert any("nobody" in text for text in other.place_portable(stranger)), "a joint that is not there goes unsaid"
+    _refused(
+        InputError, "states of too few worlds", lambda: other.place_portable(PortableState(state.time[some], *rows))
+    )
+
+
+def check_failure(engine: Engine, case: Case) -> None:
+    """A control that is not a number fails its world alone, which stands still until it is reset."""
+    sound, sim = (engine.open(case.scene, 3, threads=1) for _ in range(2))
+    controls = _controls(case, 3)
+    reads: dict[str, Reduce] = dict.fromkeys(case.reads, "last")
+    for world in (sound, sim):
+        world.step(controls[:, :50])
+    assert sim.status().all(), "healthy worlds are reported as failed"
+    kept, bad = sim.save(), controls[:, 50:100].copy()
+    bad[1, 20] = np.nan
+    seen, want = sim.step(bad, reads), sound.step(controls[:, 50:100], reads)
+    assert sim.status().tolist() == [True, False, True], "the failed world is not reported, or others are"
+    np.testing.assert_array_equal(sim.save()[1], kept[1], "a failed world keeps the state it had")
+    for again in range(2):
+        for name, x in seen.items():
+            np.testing.assert_array_equal(x[[0, 2]], want[name][[0, 2]], f"{name} of the worlds beside a failed one")
+            assert np.isfinite(x).all(), f"{name} of a failed world is not finite"
+        if not again:
+            seen, want = (world.step(controls[:, 100:150], reads) for world in (sim, sound))
+    np.testing.assert_array_equal(sim.save()[1], kept[1], "a failed world stands still")
+    sim.reset(np.array([1]))
+    assert sim.status().all(), "a reset does not heal a failed world"
+    moving = sim.save()[1]
+    sim.step(controls[:, 150:])
+    assert not np.array_equal(sim.save()[1], moving), "a healed world does not move"
+
+
+def check_wrench(engine: Engine) -> None:
+    """Contact wrenches: none apart, action is reaction, and with the weight they make the motion."""
+    mass, n = 0.4, 2
+    sim = engine.open(Scene("resting", _RESTING, ()), n, threads=1)
+    start = np.array([[0.0, 0, 0.1, 1, 0, 0, 0], [0.1, 0.2, 0.052, 1, 0, 0, 0]])
+    sim.place("box", start)
+    sim.push("box", np.array([[0.5, 0.2, 0, 0, 0, 0]] * n))
+    on, by = "contact:world|box.wrench", "contact:box|world.wrench"
+    reads: dict[str, Reduce] = dict.fromkeys([on, by, "joint:box.velocity", "joint:box.position"], "all")
+    seen = {name: x[:, 0] for name, x in sim.rollout(np.zeros((n, 400, 0)), 400, reads).items()}
+    force, velocity = seen[on][..., :3], seen["joint:box.velocity"][..., :3]
+    assert not force[0, :40].any(), "a box in the air is pushed"
+    largest = np.abs(force).max()
+    np.testing.assert_allclose(seen[by][..., :3], -force, atol=1e-6 * largest, err_msg="action is not reaction")
+    gained = np.diff(velocity, axis=1) / sim.timestep
+    want = mass * (gained + np.array([0, 0, _GRAVITY]))
+    np.testing.assert_allclose(force[:, 1:], want, atol=1e-3 * largest, err_msg="forces do not make the motion")
+    arm = seen["joint:box.position"][:, -1, :3]  # at rest: the same wrench, about the origin on one side
+    about = -(seen[on][:, -1, 3:] + np.cross(arm, force[:, -1]))
+    np.testing.assert_allclose(seen[by][:, -1, 3:], about, atol=1e-3, err_msg="the moments are not of one wrench")
+    rest = sim.step(np.zeros((n, 600, 0)), {on: "mean"})[on]
+    np.testing.assert_allclose(sim.read([on])[on][:, 2], mass * _GRAVITY, rtol=0.01, err_msg="at rest")
+    assert rest.shape == (n, 6)
+    _refused(FlyballError, "a body that is not there", lambda: sim.read(["contact:world|nobody.wrench"]))
 
 
 def check_free_fall(engine: Engine) -> None:
@@ -211,6 +334,10 @@ def check_mass_carries_inertia(engine: Engine) -> None:
     sim.reset()
     speed = sim.step(np.full((3, 100, 1), 0.01), {"joint:rod.velocity": "last"})["joint:rod.velocity"][:, 0]
     np.testing.assert_allclose(speed / speed[1], [2.0, 1.0, 0.5], rtol=1e-6)
+
+
+def _parts(state: PortableState) -> tuple[Mapping[str, Array], ...]:
+    return state.positions, state.velocities, state.bases, state.twists
 
 
 def _controls(case: Case, n: int) -> Array:

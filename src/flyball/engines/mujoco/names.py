@@ -53,7 +53,8 @@ def id_of(model: mujoco.MjModel, kind: str, item: str) -> int:
     if i < 0 and kind == "joint":  # a free joint without a name goes by its body's
         i = next((k for k in range(model.njnt) if _goes_by(model, k) == item != ""), -1)
     if i < 0:
-        raise Missing.named(kind, item, filter(None, names_of(model, kind)), where=WHERE)
+        known = [_goes_by(model, k) for k in range(model.njnt)] if kind == "joint" else names_of(model, kind)
+        raise Missing.named(kind, item, filter(None, known), where=WHERE)
     return int(i)
 
 
