@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +70,23 @@ def _elsewhere(row: Any, where: str, folder: Path) -> Elsewhere:
     return replace(found, python=str(folder / Path(found.python).expanduser()))
 
 
+class _Maker:
+    """Stands for the class of an engine that lives elsewhere: makes one when called."""
+
+    def __init__(self, name: str, elsewhere: Elsewhere) -> None:
+        self._name, self._elsewhere = name, elsewhere
+
+    def __call__(self) -> Any:
+        from flyball.engines.remote import RemoteEngine  # it needs the interface, which needs this table
+
+        return RemoteEngine(self._name, **vars(self._elsewhere))
+
+    @property
+    def formulation(self) -> str:
+        """What kind of physics it is; asked of the engine itself."""
+        return str(self().formulation)
+
+
 class EngineTable(PluginTable):
     """Plug-ins, and engines in other environments."""
 
@@ -89,10 +104,7 @@ class EngineTable(PluginTable):
         elsewhere = configured().get(name)
         if elsewhere is None:
             return super().load(name)
-        from flyball.engines.remote import RemoteEngine  # it needs the interface, which needs this table
-
-        make: Callable[[], Any] = partial(RemoteEngine, name, **vars(elsewhere))
-        return make
+        return _Maker(name, elsewhere)
 
     def in_process(self, name: str) -> Any:
         """The engine of this environment, whatever the file says."""

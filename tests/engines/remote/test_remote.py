@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from flyball.base import FlyballError, InputError, Missing, NotPossible, Unsupported
-from flyball.engines.engine import Simulation, engines
+from flyball.engines.derivatives import jacobian
+from flyball.engines.engine import engines
 from flyball.engines.remote import RemoteEngine, RemoteSimulation
 from flyball.engines.remote.host import METHODS
 from flyball.engines.testing import MIXED, check_engine
@@ -110,6 +111,15 @@ def test_every_answer_has_the_bits_that_it_has_here(remote):
                 assert a == b and type(a) is type(b)
 
 
+def test_derivatives_are_the_engines_own(remote):
+    state = HERE().open(MIXED.scene, 1).save()
+    found = [jacobian(engine, MIXED.scene, state, np.full((5, 1), 0.3), "state") for engine in (HERE(), remote)]
+    assert found[0].method == found[1].method == "mjd_transitionFD"
+    assert found[0].values.tobytes() == found[1].values.tobytes()
+    with pytest.raises(Unsupported, match="no gradient"):
+        RemoteEngine("servo").open(Scene("one", ONE, ()), 1).gradient(np.zeros((1, 0)), "state", 1e-6)
+
+
 def test_what_it_gives_is_ones_own(remote):
     """No later call changes what an earlier one gave, and no argument is kept."""
     sim = remote.open(MIXED.scene, 2, threads=1)
@@ -165,7 +175,7 @@ def test_what_does_not_pass_is_refused_and_the_engine_goes_on(remote):
     sim = remote.open(MIXED.scene, 1, threads=1)
     with pytest.raises(InputError, match="object does not pass"):
         sim.set({"body:box.mass": object()})
-    with pytest.raises(NotPossible, match="engine mujoco: AttributeError"):
+    with pytest.raises(Unsupported, match="engine mujoco: no native"):
         sim._call("native", 0)
     assert sim.status().all()
 
@@ -331,6 +341,7 @@ def test_engines_of_a_file_are_found_by_name(tmp_path, monkeypatch):
     engine = engines.load("other")()
     assert engine.name == "other" and engine.version == HERE.version
     assert engine.capabilities == HERE.capabilities
+    assert engines.load("other").formulation == getattr(HERE, "formulation", "mujoco")  # one vote with the one here
     sim = engine.open(MIXED.scene, 2)
     assert isinstance(sim, RemoteSimulation) and sim.n == 2
     monkeypatch.delenv("FLYBALL_ENGINES")
@@ -366,13 +377,6 @@ def test_a_file_that_was_named_must_be_there(tmp_path, monkeypatch):
     monkeypatch.setenv("FLYBALL_ENGINES", str(tmp_path / "nope.toml"))
     with pytest.raises(Missing, match="no such file"):
         engines.names()
-
-
-def test_the_interface_is_what_a_remote_simulation_has():
-    sim: Simulation = RemoteEngine("servo").open(Scene("one", ONE, ()), 1)
-    assert sim.timestep == 0.002
-    with pytest.raises(Unsupported):
-        sim.read(["sensor:none"])
 
 
 ONE = '<mujoco><worldbody><body><joint name="j"/><geom size=".1"/></body></worldbody></mujoco>'

@@ -21,7 +21,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -215,6 +215,7 @@ class RemoteEngine:
         self.name = name
         self.version: str = hello["version"]
         self.capabilities: Mapping[str, Level] = hello["capabilities"]
+        self.formulation: str = hello["formulation"]
 
     def open(
         self, scene: Scene, n: int, *, threads: int = 0, options: Mapping[str, float | str] | None = None
@@ -294,3 +295,8 @@ class RemoteSimulation:
 
     def status(self) -> NDArray[np.bool_]:
         return np.asarray(self._call("status"))
+
+    def gradient(self, controls: Array, wrt: Literal["state", "control"], step: float) -> tuple[Array, str]:
+        """See ``flyball.engines.derivatives.Differentiable``; ``Unsupported`` where the engine has none."""
+        values, method = self._call("gradient", controls, wrt, step)
+        return values, method

@@ -17,12 +17,18 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from flyball.base import FlyballError
+from flyball.base import FlyballError, Unsupported
+from flyball.engines.derivatives import Differentiable
 from flyball.engines.engine import Simulation, engines
 from flyball.engines.remote.wire import Channel, Closed, Shared
 from flyball.scenes import Scene
 
-METHODS = frozenset(name for name, x in vars(Simulation).items() if callable(x) and not name.startswith("_"))
+METHODS = frozenset(
+    name
+    for protocol in (Simulation, Differentiable)
+    for name, x in vars(protocol).items()
+    if callable(x) and not name.startswith("_")
+)
 """What may be called: the engine interface, nothing else."""
 _LOOK_S = 0.5
 """How often the process looks whether its caller still lives [s]."""
@@ -47,7 +53,11 @@ def serve(channel: Channel, name: str) -> None:
     """
     try:
         engine = engines.in_process(name)()
-        hello = {"name": engine.name, "version": engine.version, "capabilities": dict(engine.capabilities)}
+        hello = {
+            "version": engine.version,
+            "capabilities": dict(engine.capabilities),
+            "formulation": getattr(engine, "formulation", engine.name),
+        }
     except Exception as err:
         channel.send({"id": 0, "error": _told(err)})
         raise Closed from err
@@ -75,9 +85,10 @@ def _answer(engine: Any, opened: dict[int, Any], numbers: itertools.count, reque
         key = next(numbers)
         opened[key] = sim
         return {"sim": key, "n": sim.n, "timestep": sim.timestep, "layout": sim.layout}
-    if request["method"] not in METHODS:
-        raise AttributeError(f"no method {request['method']!r} in the engine interface")
-    return getattr(opened[request["sim"]], request["method"])(*request["args"], **request["kwargs"])
+    sim, method = opened[request["sim"]], request["method"]
+    if method not in METHODS or not hasattr(sim, method):
+        raise Unsupported(f"no {method}", where=f"engine {engine.name}", allowed=", ".join(sorted(METHODS)))
+    return getattr(sim, method)(*request["args"], **request["kwargs"])
 
 
 def _told(err: Exception) -> dict[str, Any]:
