@@ -1,8 +1,8 @@
 """The sidecar: what a model's format cannot say, as JSON beside it.
 
 ``NAME.urdf.flyball.json`` belongs to ``NAME.urdf``; so with ``.usda`` and ``.xml``. Attributes and elements are MJCF's,
-by name, so that MuJoCo's XML reference documents them; numbers are texts, as in XML. Keys of schema 1, of which only the
-first must be there:
+by name, so that MuJoCo's XML reference documents them; numbers are texts, as in XML. Keys of schema 1; only the first
+has to be there:
 
     flyball_sidecar  1, the schema's version; any other is refused
     model            name of the model
@@ -173,7 +173,7 @@ def summary(data: Mapping[str, Any]) -> list[str]:
     """What a sidecar holds, one line per kind: what readers that do not know it will miss."""
 
     def counted(words: Iterable[str]) -> str:
-        return ", ".join(f"{word} ({n})" if n > 1 else word for word, n in sorted(Counter(words).items()))
+        return ", ".join(f"{word} ({n})" if n > 1 else word for word, n in sorted(Counter(list(words)).items()))
 
     lines = [
         f"{kind}: {counted(key for attributes in table.values() for key in attributes)}"

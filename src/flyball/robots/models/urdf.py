@@ -42,6 +42,8 @@ ROUNDED = 0.01
 give three digits."""
 _LEAST = 1e-15
 """What MuJoCo takes for no inertia [kg m^2]."""
+_HUGE = 1e15
+"""Beyond any robot's numbers, and far enough from what overflows when squared."""
 _LONGEST = 400
 """Links in a row; MuJoCo's XML reader takes 500 levels."""
 _KINDS = {
@@ -447,6 +449,8 @@ class _Reader:
 
     def _physical(self, full: Array, link: str, e: Element) -> Array:
         """An inertia that a body can have; one that is off by rounding is mended and noted, others when asked for."""
+        if np.abs(full).max() > _HUGE:
+            raise InputError(f"an inertia of {np.abs(full).max():.3g} kg m^2", where=self.source.at(e))
         values, axes = np.linalg.eigh(full)
         excess = float(values[2] - values[0] - values[1])
         if values[0] > _LEAST and excess <= 0:
