@@ -166,6 +166,11 @@ def test_a_formula_is_its_arithmetic(a, b):
     assert got == pytest.approx(max(-b, 2) * (a - 3.5) ** 2 / 2 + (math.sqrt(a) if a > b else abs(b)) - a**-0.5)
 
 
+def test_a_path_may_come_first():
+    assert Uniform("m", 0.2, 0.4) == Vary("m", Uniform(0.2, 0.4)) and Choice("m", (1, 2)) == Vary("m", Choice((1, 2)))
+    assert LogUniform("m", low=1, high=2).draw(np.random.default_rng(0), 3)["m"].shape == (3,)
+
+
 def test_later_variations_override_earlier_ones():
     out = draw_worlds([Vary("x", Formula("nowhere")), Constant("x", 2.0)], 0, range(2))
     assert out["x"].tolist() == [2, 2]
@@ -191,7 +196,8 @@ def test_sequential_draws_go_on_as_they_did():
     ("make", "says"),
     [
         (lambda: Uniform(2, 1), "low = 2 is above high = 1"),
-        (lambda: Uniform("object.mass", 1), "Vary"),
+        (lambda: Uniform(0.0, "object.mass"), "Vary"),
+        (lambda: Uniform("object.mass", 2, 1), "low = 2 is above high = 1"),
         (lambda: Uniform(float("nan"), 1), "finite"),
         (lambda: LogUniform(0, 1), "low = 0"),
         (lambda: Normal(0, 0), "std = 0"),

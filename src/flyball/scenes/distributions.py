@@ -163,7 +163,18 @@ def _order(low: Any, high: Any, where: str, least: float = -np.inf) -> None:
         raise InputError(f"low = {lows.min():g}", where=where, allowed=f"> {least:g}")
 
 
-class _Checked(Distribution):
+class _Named(Distribution):
+    """``Uniform("object.mass", 0.2, 0.4)`` is short for ``Vary("object.mass", Uniform(0.2, 0.4))``."""
+
+    def __new__(cls, *args: Any, **rest: Any) -> Any:
+        if args and isinstance(args[0], str):
+            from flyball.scenes.variation import Vary  # which is made of distributions
+
+            return Vary(args[0], cls(*args[1:], **rest))
+        return super().__new__(cls)
+
+
+class _Checked(_Named):
     """Checks its numbers when made: those that are plain at once, those that are drawn per world."""
 
     def __post_init__(self) -> None:
@@ -320,7 +331,7 @@ def cumulative(weights: tuple[float, ...], n: int, where: str) -> Array:
 
 
 @dataclass(frozen=True)
-class Choice(Distribution):
+class Choice(_Named):
     """One of several values, with weights (default: equal)."""
 
     values: tuple[float, ...]

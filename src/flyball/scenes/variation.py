@@ -22,9 +22,23 @@ from numpy.typing import NDArray
 
 from flyball.base import InputError, Missing
 from flyball.scenes import portable, streams
-from flyball.scenes.distributions import Distribution, Draws, Number, check_number, value
+from flyball.scenes.distributions import (
+    Choice,
+    Distribution,
+    Draws,
+    LogUniform,
+    Number,
+    Uniform,
+    check_number,
+    value,
+)
 from flyball.scenes.streams import Worlds
 from flyball.scenes.targets import How, check_how, check_path
+
+__all__ = [
+    "Choice", "Constant", "Correlated", "JointSamples", "LogUniform", "Uniform", "Variation", "Vary", "draw_worlds",
+    "sample",
+]  # fmt: skip
 
 
 class Variation(Protocol):
