@@ -55,7 +55,7 @@ def table(name: str, presets: Sequence[str], worlds: int, seconds: float) -> lis
         with Renderer(task.scene.model, backend=name, preset=preset) as renderer:
             positions = np.concatenate([renderer.start({j: x[i] for j, x in start.items()}) for i in range(worlds)])
             for size, kinds in itertools.product(SIZES, KINDS):
-                if "rgb" in kinds if name == "rays" else k > 0 and "rgb" not in kinds:
+                if (name == "rays" and "rgb" in kinds) or (k > 0 and "rgb" not in kinds):
                     continue
                 row = {"backend": name, "preset": preset, "size": "{}x{}".format(*size), "kind": "+".join(kinds)}
                 row |= measure(renderer, positions, size, kinds, seconds)

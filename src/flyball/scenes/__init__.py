@@ -4,6 +4,7 @@ In: a model and a list of parameters. Out: ``Scene`` objects and drawn parameter
 engine is stated by its bindings; no simulator is imported here.
 """
 
+from flyball.scenes.camera import Camera, Noise
 from flyball.scenes.compositions import Conditional, Formula, Mixture, Ramp
 from flyball.scenes.distributions import (
     Choice,
@@ -20,6 +21,7 @@ from flyball.scenes.variation_files import dump_variations, load_variations
 
 __all__ = [
     "Bind",
+    "Camera",
     "Choice",
     "Conditional",
     "Constant",
@@ -30,6 +32,7 @@ __all__ = [
     "LogNormal",
     "LogUniform",
     "Mixture",
+    "Noise",
     "Normal",
     "Parameter",
     "Ramp",

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flyball.base import InputError, Missing, Unsupported, digest_of
+from flyball.scenes.camera import Camera
 from flyball.scenes.deformable import KINDS, RUN_NEXT, Deformable
 from flyball.scenes.streams import Worlds
 from flyball.scenes.targets import field_of
@@ -88,6 +89,7 @@ class Scene:
       variations: distributions over parameters, in order; later ones override. Empty: everything nominal.
       assumptions: engine settings the scene was authored for, e.g. ``{"timestep": 0.002}``.
       deformables: cloth, soft bodies, grains; most engines refuse them.
+      cameras: what watches it, besides the cameras of the model.
     """
 
     name: str
@@ -96,6 +98,7 @@ class Scene:
     variations: tuple[Variation, ...] = ()
     assumptions: Mapping[str, float | str] = field(default_factory=dict)
     deformables: tuple[Deformable, ...] = ()
+    cameras: tuple[Camera, ...] = ()
 
     def rigid_only(self, where: str) -> None:
         """For engines that have nothing else.

@@ -29,7 +29,7 @@ def test_a_bare_machine_is_told_the_packages_in_one_line(nothing: None) -> None:
     with pytest.raises(NotPossible) as err:
         backends.choose()
     line = err.value.line()
-    for package in ("libegl1", "libopengl0", "libgl1", "libgl1-mesa-dri", "mujoco-warp"):
+    for package in ("libegl1", "libopengl0", "libgl1", "libgl1-mesa-dri", "flyball[newton]"):
         assert package in line
     assert "\n" not in line
 

@@ -248,6 +248,22 @@ def test_a_camera_inside_a_geom_looks_out(quick: str) -> None:
     assert np.abs(seen["depth"] - 2.0).max() < 2e-3
 
 
+def test_a_thin_plate_slid_over_the_floor_hides_it(quick: str) -> None:
+    """A third of a millimetre thick: less than the slack in depth, so that only its id tells it from the floor."""
+    model = """<mujoco><worldbody><geom type="plane" size="4 4 .1"/><body><joint type="slide" axis="1 0 0"/>
+     <geom type="box" size=".2 .2 .00015" pos="0 0 .00015"/></body></worldbody></mujoco>"""
+    camera = Camera.looking("d", 40, 40, 40, (0, 0, 0), (0, -0.01, 1.5))
+    with Renderer(model, backend=quick) as renderer:
+        seen = renderer.render(np.array([[-0.3]]), camera, ("flow", "segmentation"), after=np.array([[0.3]]))
+    first, hidden = seen["segmentation"][0, ..., 0], seen["occluded"][0]
+    assert (first == 1).sum() > 100 and not hidden[sure(first) & (first == 1)].any()
+    covered = hidden & (first == 0)
+    rows, columns = np.nonzero(covered)
+    assert 0.8 < covered.sum() / (first == 1).sum() < 1.2
+    # the plate's half width is 0.2 m of the 1.09 m that 40 pixels see
+    assert abs(columns.mean() - 19.5 - 0.3 * 40 / 1.09) < 1 and abs(rows.mean() - 19.5) < 1
+
+
 def test_flow_needs_a_second_state() -> None:
     with Renderer(MODEL, backend="rays") as renderer, pytest.raises(InputError, match="second state"):
         renderer.render(at((0, 0, 0.5)), CAMERA, ("flow",))

@@ -123,6 +123,41 @@ def test_the_models_own_camera_sees_what_mujocos_would() -> None:
         assert np.isclose(depth[row, column], distance if distance >= 0 else np.inf, rtol=1e-5)
 
 
+def test_a_camera_with_a_sensor_has_mujocos_frustum() -> None:
+    """MuJoCo's abstract renderer needs no OpenGL: its frustum's edges are the edges of the outermost pixels."""
+    import mujoco
+
+    lens = 'resolution="64 48" sensorsize=".0064 .0048" focal=".005 .006" principal=".0004 .0003"'
+    m = mujoco.MjModel.from_xml_string(f'<mujoco><worldbody><camera name="a" {lens}/></worldbody></mujoco>')
+    d = mujoco.MjData(m)
+    mujoco.mj_forward(m, d)
+    scene, fixed = mujoco.MjvScene(m, 10), mujoco.MjvCamera()
+    fixed.type, fixed.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, 0
+    mujoco.mjv_updateScene(m, d, mujoco.MjvOption(), None, fixed, mujoco.mjtCatBit.mjCAT_ALL, scene)
+    eye = scene.camera[0]
+    (camera,) = model_cameras(m)
+    left_top, right_bottom = camera.unproject(np.array([[-0.5, -0.5], [63.5, 47.5]]))
+    middle, half = eye.frustum_center / eye.frustum_near, eye.frustum_width / eye.frustum_near
+    assert np.allclose((left_top[0], right_bottom[0]), (middle - half, middle + half), atol=1e-6)
+    ends = np.array([eye.frustum_top, eye.frustum_bottom]) / eye.frustum_near
+    assert np.allclose((-left_top[1], -right_bottom[1]), ends, atol=1e-6)
+
+
+def test_a_geom_that_outgrows_its_body_is_seen_whole() -> None:
+    """Bodies of several geoms have boxes around them, made for the sizes of the model."""
+    model = """<mujoco><worldbody><body><geom name="g" size=".05"/><geom size=".05" pos=".3 0 0"/>
+     <geom size=".05" pos="0 .3 0"/></body></worldbody></mujoco>"""
+    camera = Camera.looking("d", 60, 60, 40, (0, 0, 0), (0, -0.01, 2))
+    scales = np.array([3, 6.0])
+    with Renderer(model, backend="rays") as renderer:
+        ids = renderer.render(
+            np.zeros((2, 0)), camera, ("segmentation",), vary={"geom:g.size_scale": scales}
+        )["segmentation"][..., 0]  # fmt: skip
+    for i, r in enumerate(0.05 * scales):
+        disc = np.pi * (camera.fx * r / np.sqrt(4 - r * r)) ** 2
+        assert abs((ids[i] == 0).sum() / disc - 1) < 0.05  # of 100 pixels and more
+
+
 def test_a_model_without_light_is_not_dark(renderer: Renderer) -> None:
     dark = "<mujoco><worldbody><geom type='plane' size='3 3 .1'/></worldbody></mujoco>"
     if renderer.backend() == "warp":

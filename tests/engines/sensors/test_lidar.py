@@ -61,6 +61,13 @@ def test_a_world_alone_is_the_world_in_a_batch_and_threads_change_nothing(scanne
     assert np.array_equal(LidarScanner(ROOM, threads=1).scan(positions, LIDAR)["range"], batch)
 
 
+def test_what_varies_between_worlds_is_met_where_it_is(scanner: LidarScanner) -> None:
+    nearer = np.array([[4.1, 0, 2], [3.1, 0, 2.0]])
+    seen = scanner.scan(np.zeros((2, 2)), LIDAR, vary={"geom:east.position": nearer})["range"]
+    assert np.allclose(seen[:, 0, 36], (3.8, 2.8), atol=1e-5)
+    assert np.isclose(scanner.scan(np.zeros((1, 2)), LIDAR)["range"][0, 0, 36], 3.8, atol=1e-5)
+
+
 def test_what_is_too_near_is_a_miss(scanner: LidarScanner) -> None:
     near = Lidar("near", (0.0,), min_range=3.9, parent="body:cart", position=(0.2, 0, 0.1))
     assert np.isinf(scanner.scan(np.zeros((1, 2)), near)["range"]).all()

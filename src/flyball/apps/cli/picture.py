@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flyball.apps.cli.output import Output
 from flyball.base import InputError, Missing
+from flyball.scenes import Camera
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,9 +34,9 @@ def run(args: argparse.Namespace, out: Output) -> int:
         raise Missing.named("kind of picture", args.kind, kinds, where="--kind")
     from flyball.engines.rendering import Renderer, model_cameras, write_png
 
-    mjcf, assets, start = _model(args.what)
+    mjcf, assets, start, cameras = _model(args.what)
     with Renderer(mjcf, backend=args.renderer, preset=args.preset, assets=assets) as renderer:
-        own = {c.name: c for c in model_cameras(renderer.model)}
+        own = {c.name: c for c in (*cameras, *model_cameras(renderer.model))}
         wanted = args.camera or next(iter(own), "overview")
         if wanted != "overview" and wanted not in own:
             raise Missing.named("camera", wanted, [*own, "overview"], where=args.what)
@@ -49,8 +50,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     return 0
 
 
-def _model(what: str) -> tuple[str, dict[str, bytes], dict[str, object]]:
-    """MJCF, its files, and joint positions of the start by name."""
+def _model(what: str) -> tuple[str, dict[str, bytes], dict[str, object], tuple[Camera, ...]]:
+    """MJCF, its files, joint positions of the start by name, the scene's cameras."""
     from flyball.tasks.task import tasks
 
     if what in tasks.names():
@@ -58,11 +59,11 @@ def _model(what: str) -> tuple[str, dict[str, bytes], dict[str, object]]:
 
         task = tasks.load(what)
         start = task.starts(task.scene.nominal(1), [np.random.default_rng(0)])
-        return task.scene.model, {}, {k: v[0] for k, v in start.items()}
+        return task.scene.model, {}, {k: v[0] for k, v in start.items()}, task.scene.cameras
     path = Path(what)
     if not path.exists():
         raise Missing.named("task or file", what, tasks.names(), where="flyball picture", run_next="flyball tasks")
     from flyball.robots.models import load
 
     imported = load(path)
-    return imported.mjcf, dict(imported.assets), {}
+    return imported.mjcf, dict(imported.assets), {}, ()

@@ -13,7 +13,7 @@ except (AttributeError, ImportError, RuntimeError) as _err:
     raise NotPossible(
         f"MuJoCo does not load with MUJOCO_GL={os.environ.get('MUJOCO_GL', '')!r}: {_err}",
         where="engine mujoco",
-        run_next="unset MUJOCO_GL (Flyball chooses how to draw), or apt install libegl1 libopengl0 libgl1 libgl1-mesa-dri",
+        run_next="unset MUJOCO_GL (Flyball chooses), or apt install libegl1 libopengl0 libgl1 libgl1-mesa-dri",
     ) from _err
 
 from flyball.engines.mujoco.simulation import MujocoEngine, MujocoSimulation

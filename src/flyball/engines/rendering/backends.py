@@ -22,7 +22,7 @@ WISH = "FLYBALL_RENDERER"
 """Environment variable that names a backend."""
 ORDER = ("egl", "osmesa", "warp", "rays")
 PACKAGES = "apt install libegl1 libopengl0 libgl1 libgl1-mesa-dri"
-WARP = "mujoco-warp"
+WARP = "pip install 'flyball[newton]'"
 
 _TRIAL = """
 import json, sys
@@ -106,7 +106,7 @@ def _reason(name: str, stderr: str, code: int) -> str:
 
 def _try_warp() -> Found:
     if find_spec("warp") is None or find_spec("mujoco_warp") is None:
-        return Found("warp", False, f"{WARP} is not installed")
+        return Found("warp", False, "mujoco-warp is not installed")
     return Found("warp", True, "Warp ray tracer, no OpenGL; its kernels compile on first use")
 
 
@@ -150,9 +150,9 @@ def choose(name: str = "auto", *, rgb: bool = True) -> str:
     raise NotPossible(
         "nothing here draws colours (" + "; ".join(failed) + ")",
         where="rendering",
-        run_next=f"{PACKAGES}, or pip install {WARP}",
+        run_next=f"{PACKAGES}, or {WARP}",
     )
 
 
 def _remedy(name: str) -> str:
-    return {"egl": PACKAGES, "osmesa": "apt install libosmesa6", "warp": f"pip install {WARP}"}[name]
+    return {"egl": PACKAGES, "osmesa": "apt install libosmesa6", "warp": WARP}[name]

@@ -296,8 +296,8 @@ def model_cameras(model: mujoco.MjModel) -> list[Camera]:
         if model.cam_sensorsize[i].all():
             fx, fy, ox, oy = (float(x) for x in model.cam_intrinsic[i])
             sx, sy = (s / p for s, p in zip(model.cam_sensorsize[i].tolist(), (width, height), strict=True))
-            # MuJoCo's principal point is an offset from the middle, x right and y up [m]
-            middle = ((width - 1) / 2 - ox / sx, (height - 1) / 2 + oy / sy)
+            # MuJoCo's principal point is an offset [m] by which the view is shifted right, and down
+            middle = ((width - 1) / 2 - ox / sx, (height - 1) / 2 - oy / sy)
             out.append(Camera(c.name, width, height, fx / sx, fy / sy, *middle, **flip))
         else:
             out.append(Camera.with_fov(c.name, width, height, float(model.cam_fovy[i]), **flip))

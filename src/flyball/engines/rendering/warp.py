@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flyball.base import NotPossible
+from flyball.engines.rendering.backends import WARP
 from flyball.engines.rendering.worlds import GROUPS, Poses, Worlds
 from flyball.scenes.camera import Camera
 
@@ -37,12 +38,12 @@ class RayTracer:
         try:
             import warp
         except ModuleNotFoundError as err:
-            raise NotPossible(f"no {err.name}", where="renderer warp", run_next="pip install mujoco-warp") from err
+            raise NotPossible(f"no {err.name}", where="renderer warp", run_next=WARP) from err
         warp.config.log_level = warp.LOG_ERROR  # its notes go to stdout
         try:
             import mujoco_warp
         except ModuleNotFoundError as err:
-            raise NotPossible(f"no {err.name}", where="renderer warp", run_next="pip install mujoco-warp") from err
+            raise NotPossible(f"no {err.name}", where="renderer warp", run_next=WARP) from err
         self._warp, self._mjw = warp, mujoco_warp
         self._worlds, self._quality = worlds, preset == "quality"
         self._model = mujoco_warp.put_model(worlds.model)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import mujoco
 import numpy as np
+from mujoco.batch import Batch
 from numpy.typing import NDArray
 
 from flyball.base import InputError, Missing, Unsupported
@@ -116,7 +117,7 @@ class Worlds:
         self.data = mujoco.MjData(self.model)
         self.view: int = self.model.camera(VIEW).id
         self.n = 0
-        self._positions: Array = np.zeros((0, self.model.nq))
+        self.positions: Array = np.zeros((0, self.model.nq))
         self._set: list[tuple[str, NDArray[np.intp], Array]] = []
         self._mocap: list[tuple[str, int, Array]] = []
         self._cameras: dict[str, Array] = {}
@@ -135,7 +136,7 @@ class Worlds:
                 f"positions of shape {q.shape}", where="rendering", allowed=f"finite, (n, nq = {self.model.nq})"
             )
         self._restore()
-        self.n, self._positions, self._set, self._mocap, self._cameras = len(q), q, [], [], {}
+        self.n, self.positions, self._set, self._mocap, self._cameras = len(q), q, [], [], {}
         for name, x in vary.items():
             values = np.asarray(x, float).reshape(len(x), -1)
             if len(values) != self.n or not np.isfinite(values).all():
@@ -155,6 +156,8 @@ class Worlds:
             self._mocap.append((f"mocap_{attribute[5:]}", mocap, values))
             return
         own = self.own(name)
+        if kind == "geom" and field != "rgba":
+            self._open_bounds(int(m.geom_bodyid[i]))
         if field == "size_scale":
             if int(m.geom_type[i]) not in CLOSED or values.shape[1] != 1 or (values <= 0).any():
                 raise Unsupported(f"cannot scale {name!r}", where="rendering", allowed="primitives, by one factor > 0")
@@ -168,6 +171,13 @@ class Worlds:
         if field == "quat":
             values = values / np.linalg.norm(values, axis=1, keepdims=True)
         self._keep(attribute, i, values)
+
+    def _open_bounds(self, body: int) -> None:
+        """Boxes around a body's geoms, made when the model was compiled, no longer hide any of them from ray casts."""
+        m = self.model
+        self._own.setdefault("bvh_aabb", m.bvh_aabb.copy())
+        first = int(m.body_bvhadr[body])
+        m.bvh_aabb[first : first + int(m.body_bvhnum[body]), 3:] = mujoco.mjMAXVAL
 
     def own(self, name: str) -> Array:
         """The model's own value of a field that can vary, (k,); 1 for a scale.
@@ -220,7 +230,7 @@ class Worlds:
         m, d = self.model, self.data
         for attribute, at, values in self._set:
             getattr(m, attribute)[at[0]] = values[i]
-        d.qpos[:] = self._positions[i]
+        d.qpos[:] = self.positions[i]
         for attribute, k, values in self._mocap:
             getattr(d, attribute)[k] = values[i]
         mujoco.mj_kinematics(m, d)
@@ -229,6 +239,16 @@ class Worlds:
         if m.nflex:
             mujoco.mj_flex(m, d)
         return d
+
+    def batch(self, threads: int) -> Batch:
+        """All worlds in one of MuJoCo's batches."""
+        out = Batch(self.model, self.n, threads)
+        out.bind("qpos")[:] = self.positions
+        for attribute, at, values in self._set:
+            out.expand(attribute).reshape(self.n, *getattr(self.model, attribute).shape)[:, at[0]] = values
+        for attribute, k, values in self._mocap:
+            out.bind(attribute).reshape(self.n, -1, values.shape[1])[:, k] = values
+        return out
 
     def varied(self, attribute: str) -> Array:
         """A model field of every world, (n, ...), or (1, ...) where all worlds share it."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import mujoco
 import numpy as np
-from mujoco.batch import Batch
 from numpy.typing import NDArray
 
 from flyball.base import InputError, Unsupported
@@ -69,20 +68,23 @@ class LidarScanner:
         if self._worlds.model.nflex:
             raise Unsupported("ray casts do not see soft bodies", where="lidar", allowed="models without")
 
-    def scan(self, positions: Array, lidar: Lidar) -> dict[str, NDArray[np.float32] | NDArray[np.int32]]:
+    def scan(
+        self, positions: Array, lidar: Lidar, *, vary: Mapping[str, Array] | None = None
+    ) -> dict[str, NDArray[np.float32] | NDArray[np.int32]]:
         """Ranges in n worlds.
 
         Args:
           positions: joint positions as in MuJoCo's qpos, (n, nq).
+          vary: fields that differ between worlds, as in ``Renderer.render``.
 
         Returns:
           ``range`` (n, elevations, azimuths) float32 [m], inf for a miss; ``geom`` likewise, int32, -1 for a miss.
 
         Raises:
-          InputError, Missing: positions or the parent do not fit the model.
+          InputError, Missing, Unsupported: positions, the parent or a field do not fit the model.
         """
         w, where = self._worlds, f"lidar {lidar.name}"
-        w.load(positions, {})
+        w.load(positions, vary or {})
         own = np.zeros(9)
         mujoco.mju_quat2Mat(own, np.asarray(lidar.quat) / np.linalg.norm(lidar.quat))
         beams = lidar.beams
@@ -92,10 +94,9 @@ class LidarScanner:
             p, r = w.mounted(lidar.parent, np.asarray(lidar.position, float), own.reshape(3, 3), where=where)
             origin.append(np.array(p))
             directions.append(beams.reshape(-1, 3) @ r.T)
-        batch = Batch(w.model, w.n, self._threads)
-        batch.bind("qpos")[:] = w._positions
         points = np.repeat(np.stack(origin)[:, None], beams.shape[0] * beams.shape[1], axis=1)
-        distance, geom = batch.ray(points, np.stack(directions), geomgroup=GROUPS, bodyexclude=self._carrier(lidar))[:2]
+        rays = w.batch(self._threads).ray
+        distance, geom = rays(points, np.stack(directions), geomgroup=GROUPS, bodyexclude=self._carrier(lidar))[:2]
         hit = (geom >= 0) & (distance >= lidar.min_range) & (distance <= lidar.max_range)
         shape = (w.n, *beams.shape[:2])
         return {
