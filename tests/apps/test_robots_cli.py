@@ -81,7 +81,8 @@ def test_check_reads_as_it_is_told(place: list[str], capsys: pytest.CaptureFixtu
     """An inertia that no body has is refused with the option that mends it, and with that option it is a warning."""
     urdf = (
         '<robot name="r"><link name="b"><inertial><mass value="1"/>'
-        '<inertia ixx=".1" ixy="0" ixz="0" iyy=".1" iyz="0" izz=".1"/></inertial></link><link name="a"><inertial><mass value="1"/>'
+        '<inertia ixx=".1" ixy="0" ixz="0" iyy=".1" iyz="0" izz=".1"/></inertial></link>'
+        '<link name="a"><inertial><mass value="1"/>'
         '<inertia ixx=".001" ixy="0" ixz="0" iyy=".001" iyz="0" izz=".01"/></inertial></link>'
         '<joint name="j" type="revolute"><parent link="b"/><child link="a"/><axis xyz="0 0 1"/>'
         '<limit lower="-1" upper="1" effort="1" velocity="1"/></joint></robot>'
