@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flyball.base import NotPossible
+from flyball.base import NotPossible, Unsupported
 from flyball.engines.rendering.backends import WARP
 from flyball.engines.rendering.worlds import GROUPS, Poses, Worlds
 from flyball.scenes.camera import Camera
@@ -46,7 +46,10 @@ class RayTracer:
             raise NotPossible(f"no {err.name}", where="renderer warp", run_next=WARP) from err
         self._warp, self._mjw = warp, mujoco_warp
         self._worlds, self._quality = worlds, preset == "quality"
-        self._model = mujoco_warp.put_model(worlds.model)
+        try:
+            self._model = mujoco_warp.put_model(worlds.model)
+        except (NotImplementedError, ValueError) as err:
+            raise Unsupported(f"MuJoCo Warp: {err}", where="renderer warp", allowed="egl, osmesa or rays") from err
         self._data: dict[int, Any] = {}
         self._contexts: dict[tuple[Any, ...], Any] = {}
 
