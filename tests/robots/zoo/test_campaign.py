@@ -38,12 +38,16 @@ def test_table_and_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         (ValueError("geom 'hand' has no size"), False),  # not a clean refusal, whatever it says
     ],
 )
-def test_a_reason_without_an_element_is_told(error: Exception, named: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reason_without_an_element_is_told(
+    error: Exception, named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(self: FoundModel, options: object) -> None:
         raise error
 
     monkeypatch.setattr(FoundModel, "load", fail)
     outcome = zoo.tried(FoundModel("a/b", "mjcf", Path("b.xml")), False, zoo.ReadOptions())
+    site = ["--site", str(tmp_path), "--only", "flyball/flyarm"]
+    assert zoo.main(site) == (0 if named else 1)
     assert (outcome.result, outcome.named) == ("refused" if isinstance(error, InputError) else "crashed", named)
 
 

@@ -121,7 +121,8 @@ def test_what_does_not_import_is_one_line_that_names_the_element(tmp_path: Path)
 
 def test_units_and_losses_of_the_import_are_among_the_findings(tmp_path: Path) -> None:
     done = checked(tmp_path, "arm.xml", SOUND.replace('range="-1 1"', 'range="-90 90"'))
-    assert any(f.level == "warning" and f.element == "joint shoulder" and "degrees" in f.text for f in done.findings)
+    (finding,) = [f for f in done.findings if "degrees" in f.text]
+    assert (finding.level, finding.element) == ("warning", "joint shoulder")
 
 
 @pytest.mark.parametrize("name", ["flyarm", "flycell", "flybase", "flyquad"])

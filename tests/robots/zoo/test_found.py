@@ -48,6 +48,7 @@ def site(tmp_path: Path) -> Path:
             "robosuite/models/assets/grippers/panda_gripper.xml": MJCF,
             "robosuite/models/assets/grippers/part.xml": "<mujocoinclude><body/></mujocoinclude>",
             "robosuite/models/assets/grippers/bare.xml": '<mujoco><body name="b"/></mujoco>',
+            "robosuite/models/assets/floor.xml": "<mujoco><worldbody><geom size='.1'/></worldbody></mujoco>",
             "robosuite/models/assets/notes.xml": MJCF.replace("mujoco", "html"),
             "robosuite/models/assets/arenas/empty_arena.xml": MJCF,
         },
