@@ -5,5 +5,6 @@ no trainer. A new engine is one folder plus an entry in the ``flyball.engines`` 
 """
 
 from flyball.engines.engine import Engine, Level, Reduce, Simulation, engines
+from flyball.engines.portable import JointLayout, Layout, PortableState
 
-__all__ = ["Engine", "Level", "Reduce", "Simulation", "engines"]
+__all__ = ["Engine", "JointLayout", "Layout", "Level", "PortableState", "Reduce", "Simulation", "engines"]

@@ -25,7 +25,6 @@ engines = EngineTable(
         "mujoco-warp": "flyball.engines.newton.engine:MujocoWarpEngine",
         "newton-featherstone": "flyball.engines.newton.engine:featherstone",
         "newton-mpm": "flyball.engines.newton.engine:mpm",
-        "newton-mujoco": "flyball.engines.newton.engine:mujoco_solver",
         "newton-semi-implicit": "flyball.engines.newton.engine:semi_implicit",
         "newton-steel": "flyball.engines.newton.engine:steel",
         "newton-vbd": "flyball.engines.newton.engine:vbd",
@@ -157,7 +156,13 @@ class Simulation(Protocol):
 
 
 class Engine(Protocol):
-    """A physics engine."""
+    """A physics engine.
+
+    ``capabilities`` says how an engine does a thing, by these names among others: ``rigid``, ``contact``,
+    ``contact_wrench`` (reads ``contact:A|B.wrench``), ``restitution`` (sets ``geom:NAME.restitution``),
+    ``per_world_parameters``, ``save_restore``, ``gradient`` (see ``flyball.engines.derivatives``), ``cloth``,
+    ``granular``. A name that is missing means unsupported, and asking for it raises ``Unsupported``.
+    """
 
     name: str
     version: str
