@@ -59,7 +59,7 @@ class Comparison:
     """Two models, compared by what they do.
 
     Attributes:
-      passive: one second without control.
+      passive: one second with the actuators switched off.
       step: a step of every actuator that both have; None when they share none.
       unmatched: joints and actuators that only one of them has.
     """
@@ -113,8 +113,10 @@ def compare(a: Compilable, b: Compilable, *, seconds: float = 1.0) -> Comparison
         for name in sorted({*_names(one, kind)} ^ {*_names(two, kind)} | ({*_names(one, kind)} - {*same}))
     ]
     steps = round(seconds / one.opt.timestep)
-    passive = _run(one, two, joints, {}, steps)
     step = _run(one, two, joints, _controls(one, drives), steps) if drives else None
+    for m in (one, two):  # or servos would hold it
+        m.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_ACTUATION)
+    passive = _run(one, two, joints, {}, steps)
     return Comparison(passive, step, tuple(unmatched))
 
 

@@ -97,7 +97,7 @@ class _Worker:
             process = self._running()
             assert process.stdin is not None and process.stdout is not None
             parts = [mjcf.encode(), *assets.values(), *include.values()]
-            head = {"assets": list(assets), "include": list(include), "sizes": [len(p) for p in parts]}
+            head = {"assets": list(assets), "include": list(include), "cpu_s": CPU_S, "sizes": [len(p) for p in parts]}
             try:
                 _send(process.stdin, head, parts)
                 _wait(process.stdout.fileno(), time.monotonic() + WALL_S)
@@ -157,7 +157,7 @@ def serve() -> None:
         except EOFError:
             return
         used = time.process_time()
-        resource.setrlimit(resource.RLIMIT_CPU, (int(used) + CPU_S, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_CPU, (int(used) + head["cpu_s"], resource.RLIM_INFINITY))
         parts, at = [], 0
         for size in head["sizes"]:
             parts.append(data[at : at + size])

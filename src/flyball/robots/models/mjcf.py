@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
+import numpy as np
+
 from flyball.base import InputError, Unsupported
 from flyball.base.durable import write_durably
 from flyball.robots.models import sidecar
@@ -51,6 +53,15 @@ _COUNTS = {  # what a model may ask for, far above any published one
 }
 _MOST_COPIES = 50_000
 """Elements that nested ``replicate`` may make."""
+HUGE = 1e12
+"""Beyond any robot's masses and lengths in SI units, and far from what overflows when multiplied."""
+_BOUNDED = (  # what of the compiled model has to be finite and below it
+    ("body", ("body_mass", "body_inertia", "body_pos", "body_quat", "body_ipos", "body_iquat"), "body"),
+    ("joint", ("jnt_pos", "jnt_axis"), "jnt"),
+    ("geom", ("geom_pos", "geom_quat", "geom_size"), "geom"),
+    ("site", ("site_pos", "site_quat", "site_size"), "site"),
+    ("mesh", ("mesh_pos", "mesh_quat"), "mesh"),
+)
 _WORD_ATTRIBUTES = ("name", "class", "childclass", "prefix")
 
 
@@ -131,7 +142,28 @@ def compile_document(
     except CompileError as err:
         named = _complained_about(err, document, starts)
         raise InputError(_plain(err.what), where=document.where if named is None else document.at(named)) from err
+    _check_compiled(compiled.model, document)
     return compiled.flat or text, compiled, losses
+
+
+def _check_compiled(model: Any, document: Document) -> None:
+    """Refuse what MuJoCo compiles although its numbers overflowed.
+
+    Raises:
+      InputError: naming the element, where it has a name.
+    """
+    for kind, arrays, count in _BOUNDED:
+        n = int(getattr(model, f"n{count}"))
+        for array in arrays if n else ():
+            values = np.asarray(getattr(model, array), float).reshape(n, -1)
+            bad = np.flatnonzero(~(np.abs(values) < HUGE).all(axis=1))
+            if not len(bad):
+                continue
+            name = getattr(model, kind)(int(bad[0])).name
+            e = next((e for e in document.root.iter(kind) if name and e.get("name") == name), None)
+            where = f"{document.where} {kind} {name or int(bad[0])}" if e is None else document.at(e)
+            what = array.split("_", 1)[1]
+            raise InputError(f"its {what} comes to {values[bad[0]][:3]}", where=where, allowed=f"below {HUGE:g}")
 
 
 def check(document: Document) -> None:

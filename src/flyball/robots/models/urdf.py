@@ -30,7 +30,7 @@ from flyball.robots.models.facts import facts, multiply, rotation
 from flyball.robots.models.imported import Imported, ReadOptions
 from flyball.robots.models.markup import Document, parse
 from flyball.robots.models.meshes import Prepared, prepare
-from flyball.robots.models.mjcf import compile_document
+from flyball.robots.models.mjcf import HUGE, compile_document
 from flyball.robots.models.model import WORLD, Array
 from flyball.robots.models.plausibility import suspicions
 from flyball.robots.models.references import Files, licence_near
@@ -42,8 +42,6 @@ ROUNDED = 0.01
 give three digits."""
 _LEAST = 1e-15
 """What MuJoCo takes for no inertia [kg m^2]."""
-_HUGE = 1e15
-"""Beyond any robot's numbers, and far enough from what overflows when squared."""
 _LONGEST = 400
 """Links in a row; MuJoCo's XML reader takes 500 levels."""
 _KINDS = {
@@ -360,7 +358,7 @@ class _Reader:
             if j.kind != "continuous":
                 self.notes.append(f"joint {j.name} states no limits: taken as unlimited")
             return
-        low, high = self._number(limit, "lower", 0.0), self._number(limit, "upper", 0.0)
+        low, high = (self._number(limit, key, 0.0, np.inf) for key in ("lower", "upper"))
         if low > high:
             raise InputError(f"lower {low:g} > upper {high:g}", where=self.source.at(limit))
         if j.kind != "continuous":
@@ -368,7 +366,7 @@ class _Reader:
                 self.notes.append(f"joint {j.name}: lower = upper = {low:g}: taken as unlimited")
             elif max(-low, high) < UNLIMITED:
                 attributes["range"] = numbers((low, high))
-        effort, velocity = self._number(limit, "effort", 0.0), self._number(limit, "velocity", 0.0)
+        effort, velocity = (self._number(limit, key, 0.0, np.inf) for key in ("effort", "velocity"))
         if 0 < abs(effort) < UNLIMITED:
             attributes["actuatorfrcrange"] = numbers((-abs(effort), abs(effort)))
         if 0 < abs(velocity) < UNLIMITED:
@@ -449,8 +447,6 @@ class _Reader:
 
     def _physical(self, full: Array, link: str, e: Element) -> Array:
         """An inertia that a body can have; one that is off by rounding is mended and noted, others when asked for."""
-        if np.abs(full).max() > _HUGE:
-            raise InputError(f"an inertia of {np.abs(full).max():.3g} kg m^2", where=self.source.at(e))
         values, axes = np.linalg.eigh(full)
         excess = float(values[2] - values[0] - values[1])
         if values[0] > _LEAST and excess <= 0:
@@ -637,13 +633,13 @@ class _Reader:
 
     # numbers ----------------------------------------------------------------------------------------------
 
-    def _number(self, e: Element, key: str, default: float | None = None) -> float:
+    def _number(self, e: Element, key: str, default: float | None = None, largest: float = HUGE) -> float:
         text = e.get(key)
         if text is None:
             if default is None:
                 raise InputError(f"no {key}", where=self.source.at(e))
             return default
-        return float(self._words(e, key, text, 1)[0])
+        return float(self._words(e, key, text, 1, largest)[0])
 
     def _vector(self, e: Element, key: str, n: int, default: str | None = None) -> Array:
         text = e.get(key, default)
@@ -651,7 +647,7 @@ class _Reader:
             raise InputError(f"no {key}", where=self.source.at(e))
         return self._words(e, key, text, n)
 
-    def _words(self, e: Element, key: str, text: str, n: int) -> Array:
+    def _words(self, e: Element, key: str, text: str, n: int, largest: float = HUGE) -> Array:
         try:
             values = np.array([float(word) for word in text.split()])
         except ValueError:
@@ -659,6 +655,8 @@ class _Reader:
         if len(values) != n or not np.isfinite(values).all():
             what = "a number" if n == 1 else f"{n} numbers"
             raise InputError(f"{key}={text[:60]!r}", where=self.source.at(e, key), allowed=what)
+        if np.abs(values).max() > largest:
+            raise InputError(f"{key}={text[:60]!r}", where=self.source.at(e, key), allowed=f"up to {largest:g}")
         return values
 
     def _origin(self, e: Element) -> tuple[Array, Array]:
