@@ -84,7 +84,13 @@ def test_by_a_parameter():
 
 @pytest.mark.parametrize("wrt", ["state", "control"])
 def test_mujoco_agrees_with_finite_differences_of_whole_courses(wrt):
-    state = start(ARM, a=[0.5, -1, 2], c=[1.0], f=[1, 2, 3, 1, -2, 0.5])
+    sim = MujocoEngine().open(ARM, 1, threads=1)
+    turned = np.array([0.5, -0.1, 0.7, 0.5]) / np.linalg.norm([0.5, -0.1, 0.7, 0.5])
+    sim.place("a", turned[None])
+    sim.place("f", np.array([[0, 2, 5, *turned]]))
+    for joint, velocity in {"a": [0.5, -1, 2], "c": [1.0], "f": [1, 2, 3, 1, -2, 0.5]}.items():
+        sim.push(joint, np.array([velocity]))
+    state = sim.save()[0]
     controls = 0.2 * np.sin(np.arange(60))[:, None]
     # rounding of 1e-16 over a step of 6e-6, over 60 substeps, with rates of change of the order of 10
     assert check_gradient(MujocoEngine(), ARM, state, controls, wrt) < 1e-6

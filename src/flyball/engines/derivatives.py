@@ -290,4 +290,4 @@ def _multiply(a: Array, b: Array) -> Array:
     return np.concatenate([w, a[:, :1] * b[:, 1:] + b[:, :1] * a[:, 1:] + np.cross(a[:, 1:], b[:, 1:])], axis=1)
 
 
-__all__: Sequence[str] = ["STEP", "Differentiable", "Jacobian", "check_gradient", "jacobian"]
+__all__: Sequence[str] = ["STEP", "By", "Differentiable", "Jacobian", "check_gradient", "jacobian"]

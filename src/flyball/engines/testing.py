@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flyball.base import FlyballError, InputError, Unsupported
+from flyball.engines.derivatives import By, check_gradient, jacobian
 from flyball.engines.engine import Engine, Reduce, Simulation
 from flyball.engines.portable import PortableState
 from flyball.scenes import Scene
@@ -104,6 +105,8 @@ def check_engine(engine: Engine, case: Case | None = None) -> None:
     check_failure(engine, case)
     if engine.capabilities.get("contact_wrench", "unsupported") != "unsupported":
         check_wrench(engine)
+    if engine.capabilities.get("gradient", "unsupported") != "unsupported":
+        check_derivatives(engine)
     if engine.capabilities.get("contact", "unsupported") != "unsupported":
         check_free_fall(engine)
         check_resting_force(engine)
@@ -304,6 +307,20 @@ def check_wrench(engine: Engine) -> None:
     np.testing.assert_allclose(sim.read([on])[on][:, 2], mass * _GRAVITY, rtol=0.01, err_msg="at rest")
     assert rest.shape == (n, 6)
     _refused(FlyballError, "a body that is not there", lambda: sim.read(["contact:world|nobody.wrench"]))
+
+
+def check_derivatives(engine: Engine) -> None:
+    """Derivatives that an engine declares are its own, and those of finite differences."""
+    scene, steps = Scene("turning", _TURNING, ()), 20
+    sim = engine.open(scene, 1, threads=1)
+    sim.push("rod", np.array([[0.3]]))
+    state, controls = sim.save()[0], np.full((steps, 1), 0.01)
+    kinds: tuple[By, ...] = ("state", "control")
+    for wrt in kinds:
+        own = jacobian(engine, scene, state, controls, wrt)
+        assert own.method != "finite differences", f"a gradient is declared, and there is none by the {wrt}"
+        error = check_gradient(engine, scene, state, controls, wrt)
+        assert error < 1e-3, f"the derivative by the {wrt} is off by {error:.2g}"  # leaves room for single precision
 
 
 def check_free_fall(engine: Engine) -> None:

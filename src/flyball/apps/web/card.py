@@ -11,8 +11,9 @@ from flyball.apps.web.plots import dot, line, number, svg, text, ticks
 from flyball.apps.web.style import STYLE
 
 _EXTRA = (
-    "td{vertical-align:top} td.text{white-space:normal} td.failed{color:#b3261e;font-weight:700} "
-    "td.passed{color:#1b7f4d} td.unsupported{color:#777} h3{margin:22px 0 0;font-size:15px} "
+    "td{vertical-align:top} td.figure{text-align:left} td.text{white-space:normal} "
+    "td.failed{color:#b3261e;font-weight:700} td.passed{color:#1b7f4d} td.unsupported{color:#777} "
+    "h3{margin:22px 0 0;font-size:15px} "
     "td table{margin:4px 0 0;min-width:0} td table td,td table th{padding:1px 10px 1px 0;border:0} "
     ".law{fill:none;stroke:var(--truth);stroke-width:1.4;stroke-dasharray:5 3} td svg{margin-top:6px;min-width:290px} "
     ".overview{margin:20px 0 0;padding:0 4px}"
@@ -81,9 +82,11 @@ def _family(name: str, marks: Sequence[Mapping[str, Any]]) -> str:
 def _row(m: Mapping[str, Any]) -> str:
     error = "–" if m["error"] is None else f"{m['error']:.2g}"
     law = f"<b>{escape(m['law'])}</b><br>{escape(m['says'])}"
-    cells = (error, f"{m['tolerance']:.2g}", escape(m["note"]) + _behind(m), escape(m["why"]))
+    figures = (error, f"{m['tolerance']:.2g}")
+    cells = (escape(m["note"]) + _behind(m), escape(m["why"]))
     return (
         f"<tr><td class=text>{law}</td><td class='text {m['result']}'>{m['result']}</td>"
+        + "".join(f"<td class=figure>{c}</td>" for c in figures)
         + "".join(f"<td class=text>{c}</td>" for c in cells)
         + "</tr>"
     )
