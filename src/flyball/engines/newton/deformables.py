@@ -60,6 +60,7 @@ def _cloth(builder: Any, d: Cloth) -> None:
 def _soft(builder: Any, d: Soft) -> None:
     points, tets = d.mesh()
     mu, lam = d.lame
+    lam = max(lam, 1e-3 * mu)  # a solver divides by it: Poisson's ratio 0 becomes 0.0005
     builder.add_soft_mesh(
         **_at_origin(), vertices=_vectors(points), indices=tets.ravel().tolist(), density=d.density, k_mu=mu,
         k_lambda=lam, k_damp=d.damping, particle_radius=d.radius,

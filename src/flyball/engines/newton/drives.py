@@ -23,6 +23,8 @@ class Drives:
     Attributes:
       control: applied last, (n, nu).
       force: of each actuator [N or N m], on the device, (n, nu).
+      moment: length of each actuator per joint coordinate, (nu, nv).
+      range: of the controls, (nu, 2).
     """
 
     def __init__(self, m: mujoco.MjModel, worlds: Worlds, n: int, device: Any) -> None:
@@ -43,20 +45,20 @@ class Drives:
         limited = np.where(m.actuator_ctrllimited[:, None].astype(bool), m.actuator_ctrlrange, [-_FAR, _FAR])
         tendon = np.where(m.actuator_trntype == int(mujoco.mjtTrn.mjTRN_TENDON), m.actuator_trnid[:, 0], -1)
         self._q_of, self._qd_of = device_array(q_of, wp.int32), device_array(worlds.joints.qd, wp.int32)
-        self._moment, self._range = device_array(_moment(m)), device_array(limited.reshape(m.nu, 2))
+        self.moment, self.range = _moment(m), limited.reshape(m.nu, 2)
+        self._moment, self._range = device_array(self.moment), device_array(self.range)
         self._tendon, self._stiff, self._rest = device_array(tendon, wp.int32), device_array(stiff), device_array(rest)
-        shapes = {"gain": (n, m.nu, 3), "bias": (n, m.nu, 3), "limit": (n, m.nu, 2), "pull": (n, m.ntendon, 2),
-                  "damping": (n, m.nv)}  # fmt: skip
+        shapes = {"gain": (n, m.nu, 3), "bias": (n, m.nu, 3)}
+        shapes |= {"limit": (n, m.nu, 2), "pull": (n, m.ntendon, 2)}
         self._values = {k: wp.zeros(s, dtype=float, device=device) for k, s in shapes.items()}
-        self._flat: dict[int, Any] = {}
 
-    def take(self, host: Batch, damping: bool) -> None:
-        """Per-world gains, limits and, where the solver does not damp, damping."""
+    def take(self, host: Batch) -> None:
+        """Per-world gains and limits."""
         m, n = self._m, self._n
         gain, bias = host.expand("actuator_gainprm")[..., :3].copy(), host.expand("actuator_biasprm")[..., :3].copy()
         gain[:, m.actuator_gaintype == int(mujoco.mjtGain.mjGAIN_FIXED), 1:] = 0
         bias[:, m.actuator_biastype == int(mujoco.mjtBias.mjBIAS_NONE)] = 0
-        values = {"gain": gain, "bias": bias, "damping": host.expand("dof_damping") * damping}
+        values = {"gain": gain, "bias": bias}
         for k, ours, limited in (("limit", "actuator_forcerange", m.actuator_forcelimited),
                                  ("pull", "tendon_actfrcrange", m.tendon_actfrclimited)):  # fmt: skip
             own = host.expand(ours).reshape(n, -1, 2)
@@ -66,19 +68,19 @@ class Drives:
         for k, x in values.items():
             fields.assign(self._values[k], x)
 
+    def values(self, what: str) -> Array:
+        """``gain`` or ``bias`` (n, nu, 3), ``limit`` (n, nu, 2), ``pull`` of the tendons (n, ntendon, 2)."""
+        return np.asarray(self._values[what].numpy(), float)
+
     def apply(self, control: Array) -> None:
         """Controls of the next step, (n, nu)."""
         self.control = np.array(control, float)
         if control.size:
             self._ctrl.assign(np.ascontiguousarray(control, np.float32))
 
-    def launch(self, state: Any, control: Any, direct: bool) -> None:
-        """Write torques, or hand the controls on where the solver has actuators of its own."""
+    def launch(self, state: Any, control: Any) -> None:
+        """Write torques."""
         wp = runtime.warp()
-        if direct:
-            if self._m.nu:
-                wp.copy(control.mujoco.ctrl, self._ctrl.flatten())
-            return
         if not self._m.nv:
             return
         joints = self._worlds.joints
@@ -89,7 +91,7 @@ class Drives:
             kernels.drive,
             dim=self._n,
             inputs=[self._ctrl, q, qd, self._q_of, self._qd_of, self._moment, self._range, v["gain"], v["bias"],
-                    v["limit"], self._tendon, v["pull"], v["damping"], self._stiff, self._rest],
+                    v["limit"], self._tendon, v["pull"], self._stiff, self._rest],
             outputs=[self.force, f],
         )  # fmt: skip
 

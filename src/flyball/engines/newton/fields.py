@@ -244,9 +244,3 @@ def assign(x: Any, values: Array) -> None:
     if x.size:
         like = x.numpy()
         x.assign(np.ascontiguousarray(np.reshape(values, like.shape), like.dtype))
-
-
-def hidden(solver: Any, n: int) -> list[Any]:
-    """Arrays that a solver carries from step to step, world by world."""
-    data = getattr(solver, "mjw_data", None)
-    return [] if data is None else [data.qacc_warmstart]

@@ -26,7 +26,6 @@ def drive(
     limit: wp.array3d(dtype=float),
     tendon_of: wp.array(dtype=int),
     tendon_limit: wp.array3d(dtype=float),
-    damping: wp.array2d(dtype=float),
     stiffness: wp.array(dtype=float),
     rest: wp.array(dtype=float),
     force: wp.array2d(dtype=float),
@@ -67,7 +66,7 @@ def drive(
         for i in range(nu):
             tau += moment[i, d] * force[w, i]
         if q_of[d] >= 0:
-            tau += stiffness[d] * (rest[d] - joint_q[w, q_of[d]]) - damping[w, d] * joint_qd[w, qd_of[d]]
+            tau += stiffness[d] * (rest[d] - joint_q[w, q_of[d]])
             joint_f[w, qd_of[d]] = tau
 
 
@@ -126,10 +125,8 @@ def tally(
     s1 = shape1[c]
     if s0 < 0 or s1 < 0:
         return
-    f = wp.spatial_top(wrench[c])
-    m = wp.spatial_bottom(wrench[c])
-    size = wp.length(f)
-    if size == 0.0:
+    f = wp.spatial_top(wrench[c])  # on the body of shape 0
+    if wp.length(f) == 0.0:
         return
     b0 = shape_body[s0]
     b1 = shape_body[s1]
@@ -151,10 +148,10 @@ def tally(
         turn = wp.vec3(0.0)
         if pair[k, 0] == l1 and pair[k, 1] == l0:
             on = f
-            turn = m
+            turn = wp.cross(p - com0, f)
         elif pair[k, 0] == l0 and pair[k, 1] == l1:
             on = -f
-            turn = -(m + wp.cross(com0 - com1, f))
+            turn = -wp.cross(p - com1, f)
         for j in range(3):
             wp.atomic_add(out, w, 6 * k + j, on[j])
             wp.atomic_add(out, w, 6 * k + 3 + j, turn[j])

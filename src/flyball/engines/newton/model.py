@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from flyball.base import InputError, Unsupported
 from flyball.engines.newton import deformables, joints, runtime
+from flyball.engines.newton.materials import contact_pairs, friction, springs
 from flyball.engines.newton.solvers import Solver
 from flyball.scenes import Scene
 
@@ -114,23 +115,6 @@ def needs(m: mujoco.MjModel, scene: Scene) -> dict[str, str]:
     return out
 
 
-def contact_pairs(m: mujoco.MjModel) -> list[tuple[int, int]]:
-    """Geoms that MuJoCo lets touch: by bits, not within a body nor with a parent (the world aside), not excluded."""
-    excluded = {(int(s) >> 16, int(s) & 0xFFFF) for s in m.exclude_signature}
-    weld = m.body_weldid
-    parent = weld[m.body_parentid[weld]]
-    out = []
-    for a in range(m.ngeom):
-        for b in range(a + 1, m.ngeom):
-            bits = (m.geom_contype[a] & m.geom_conaffinity[b]) | (m.geom_contype[b] & m.geom_conaffinity[a])
-            i, j = int(m.geom_bodyid[a]), int(m.geom_bodyid[b])
-            wi, wj = weld[i], weld[j]
-            related = wi and wj and (wi == parent[j] or wj == parent[i])
-            if bits and wi != wj and not related and not {(i, j), (j, i)} & excluded:
-                out.append((a, b))
-    return out
-
-
 def build(m: mujoco.MjModel, scene: Scene, solver: Solver, n: int, device: Any, gradient: bool = False) -> Worlds:
     """n worlds.
 
@@ -148,7 +132,7 @@ def build(m: mujoco.MjModel, scene: Scene, solver: Solver, n: int, device: Any, 
     kind.register_custom_attributes(one)
     one.rigid_gap = 0.0
     if m.nbody > 1 or m.ngeom:
-        _import(one, m, scene, direct=solver.friction == "own")
+        _import(one, scene)
     if one.body_count != m.nbody - 1:
         raise Unsupported(f"Newton makes {one.body_count} bodies of {m.nbody - 1}", where=engine)
     geoms = _shapes(one, m, engine)
@@ -173,7 +157,7 @@ def build(m: mujoco.MjModel, scene: Scene, solver: Solver, n: int, device: Any, 
     return worlds
 
 
-def _import(builder: Any, m: mujoco.MjModel, scene: Scene, direct: bool) -> None:
+def _import(builder: Any, scene: Scene) -> None:
     """Newton's own importer; meshes come from the scene's assets, through a folder of their own."""
     assets: Mapping[str, bytes] = getattr(scene, "assets", None) or {}
     with tempfile.TemporaryDirectory() as folder:
@@ -181,9 +165,10 @@ def _import(builder: Any, m: mujoco.MjModel, scene: Scene, direct: bool) -> None
             Path(folder, os.path.basename(name)).write_bytes(data)
         try:
             builder.add_mjcf(
-                scene.model, parse_sites=False, ctrl_direct=direct,
+                scene.model,
+                parse_sites=False,
                 path_resolver=lambda _, path: str(Path(folder, os.path.basename(path))),
-            )  # fmt: skip
+            )
         except (ValueError, NotImplementedError, KeyError, OSError) as err:
             raise InputError(f"Newton does not read the model: {err}", where=f"scene {scene.name}") from err
 
@@ -213,8 +198,6 @@ def _write(b: Any, m: mujoco.MjModel, solver: Solver, geoms: NDArray[np.int64]) 
         b.body_com[i - 1] = wp.vec3(*m.body_ipos[i])
         b.body_inertia[i - 1] = wp.mat33(*inertia.ravel())
         b.body_inv_inertia[i - 1] = wp.mat33(*(np.zeros(9) if held else np.linalg.inv(inertia).ravel()))
-    if solver.friction == "own":  # Newton's MuJoCo keeps MuJoCo's model
-        return
     where = joints.Joints.of(m, b)
     for j in range(len(b.joint_target_ke)):
         b.joint_target_ke[j] = b.joint_target_kd[j] = 0.0
@@ -222,7 +205,7 @@ def _write(b: Any, m: mujoco.MjModel, solver: Solver, geoms: NDArray[np.int64]) 
     for dof in range(m.nv):
         k, i = int(where.qd[dof]), m.dof_jntid[dof]
         b.joint_armature[k] = float(m.dof_armature[dof])
-        b.joint_damping[k] = float(m.dof_damping[dof]) if solver.damping else 0.0
+        b.joint_damping[k] = float(m.dof_damping[dof])
         if m.jnt_type[i] >= int(mujoco.mjtJoint.mjJNT_SLIDE):
             low, high = m.jnt_range[i] if m.jnt_limited[i] else (-_FAR, _FAR)
             b.joint_limit_lower[k], b.joint_limit_upper[k] = float(low), float(high)
@@ -231,27 +214,7 @@ def _write(b: Any, m: mujoco.MjModel, solver: Solver, geoms: NDArray[np.int64]) 
         b.shape_material_mu[shape] = float(mu[g])
         b.shape_material_restitution[shape] = 0.0
     if solver.penalty:
-        _springs(b, m, geoms)
-
-
-def _springs(b: Any, m: mujoco.MjModel, geoms: NDArray[np.int64]) -> None:
-    """Contacts as springs that an explicit step bears.
-
-    Four corners of a box, each with stiffness k, damping c and friction slope f, turn it with 12 times the rate c / m:
-    c = m / T and f = m / 10 dt stay below the limit of 2 / dt for T >= 10 dt. k = m / T^2 makes it critically damped on
-    four. T is MuJoCo's time constant of the contact; m the lightest of what may touch.
-    """
-    pairs = contact_pairs(m)
-    mass = np.where(m.body_weldid[m.geom_bodyid] == 0, np.inf, m.body_mass[m.geom_bodyid])
-    lightest = mass.copy()
-    for i, j in pairs:
-        lightest[i], lightest[j] = min(lightest[i], mass[j]), min(lightest[j], mass[i])
-    dt = m.opt.timestep
-    for g, shape in enumerate(geoms):
-        if np.isfinite(lightest[g]):
-            t = max(abs(float(m.geom_solref[g, 0])), 10 * dt)
-            b.shape_material_ke[shape], b.shape_material_kd[shape] = lightest[g] / t**2, lightest[g] / t
-            b.shape_material_kf[shape], b.shape_material_ka[shape] = lightest[g] / (10 * dt), 0.0
+        springs(b, m, geoms)
 
 
 def inertia_of(diagonal: Array, quat: Array) -> Array:
@@ -260,49 +223,6 @@ def inertia_of(diagonal: Array, quat: Array) -> Array:
     mujoco.mju_quat2Mat(mat, np.asarray(quat, float))
     r = mat.reshape(3, 3)
     return np.asarray(r * diagonal @ r.T)
-
-
-def friction(m: mujoco.MjModel, sliding: Array, solver: Solver) -> Array:
-    """Coefficients of the geoms that give MuJoCo's coefficient for every pair that may touch.
-
-    MuJoCo takes the greater of two, or that of the geom of higher priority; Newton's solvers mix the two.
-
-    Raises:
-      Unsupported: no coefficients do, naming a pair that is off.
-    """
-    from scipy.optimize import nnls
-
-    pairs = contact_pairs(m)
-    out = np.asarray(sliding, float).copy()
-    if not pairs:
-        return out
-    a, b = np.asarray(pairs).T
-    rank = m.geom_priority
-    want = np.where(rank[a] > rank[b], out[a], np.where(rank[b] > rank[a], out[b], np.maximum(out[a], out[b])))
-    want = np.where(np.maximum(m.geom_condim[a], m.geom_condim[b]) == 1, 0.0, want)
-    used = np.unique(pairs)
-    matrix = np.zeros((len(pairs), len(used)))
-    rows = np.arange(len(pairs))
-    matrix[rows, np.searchsorted(used, a)] += 0.5
-    matrix[rows, np.searchsorted(used, b)] += 0.5
-    if solver.friction == "mean":
-        found, _ = nnls(matrix, want)
-        made = matrix @ found
-    else:
-        found = np.exp(np.linalg.lstsq(matrix, np.log(np.maximum(want, 1e-9)), rcond=None)[0])
-        made = np.sqrt(found[np.searchsorted(used, a)] * found[np.searchsorted(used, b)])
-    off = np.abs(made - want)
-    if off.max() > 1e-6:
-        k = int(off.argmax())
-        names = " and ".join(m.geom(int(g)).name or f"number {g}" for g in pairs[k])
-        raise Unsupported(
-            f"friction {want[k]:g} of the geoms {names}: the solver takes the {solver.friction} of two coefficients, "
-            f"and none fit all pairs (nearest {made[k]:g})",
-            where=f"engine newton-{solver.name}",
-            run_next="give geoms that touch the same friction, or the engine mujoco",
-        )
-    out[used] = found
-    return out
 
 
 def _compare(m: mujoco.MjModel, worlds: Worlds, nt: Any, engine: str) -> None:

@@ -9,7 +9,7 @@ a graph and replayed, on a CPU too.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import mujoco
 import numpy as np
@@ -23,7 +23,8 @@ from flyball.engines.mujoco import names
 from flyball.engines.mujoco.parameters import FACTS, Parameters
 from flyball.engines.newton import fields, runtime
 from flyball.engines.newton.drives import Drives
-from flyball.engines.newton.model import build, friction, inertia_of
+from flyball.engines.newton.materials import friction, restitution
+from flyball.engines.newton.model import build, inertia_of
 from flyball.engines.newton.solvers import Solver
 from flyball.engines.portable import PortableState
 from flyball.scenes import Scene
@@ -40,11 +41,12 @@ class NewtonSimulation:
 
     Attributes:
       model: the compiled MuJoCo model, the truth.
+      scene: what it was opened with.
       worlds: Newton's model and where things are in it.
     """
 
     def __init__(self, model: mujoco.MjModel, scene: Scene, solver: Solver, n: int, device: object) -> None:
-        self.model, self.solver, self.n = model, solver, n
+        self.model, self.scene, self.solver, self.n = model, scene, solver, n
         self.timestep = float(model.opt.timestep)
         self.layout = names.layout(model)
         self._engine = f"engine newton-{solver.name}"
@@ -54,7 +56,8 @@ class NewtonSimulation:
             self.worlds = build(model, scene, solver, n, self._device)
             self._open(scene)
         self._parameters, self._host = Parameters(model, n), Batch(model, n, 1, False)
-        self._drives.take(self._host, damping=not solver.damping)
+        self._drives.take(self._host)
+        self._bounce = np.zeros((n, model.ngeom))
         self._fields: dict[str, fields.Field] = {}
         self._failed = np.zeros(n, bool)
         self._time = np.zeros(n)
@@ -75,7 +78,7 @@ class NewtonSimulation:
         self._drives = Drives(self.model, self.worlds, self.n, self._device)
         self._pipeline = self._contacts = self._observed = None
         touching = len(self.worlds.pairs) > 0 or (m.particle_count and m.shape_count)
-        if touching and solver.friction != "own" and solver.name != "mpm":
+        if touching and solver.name != "mpm":
             shapes = self.worlds.geoms[self.worlds.pairs]
             pairs = np.concatenate([shapes + w * (m.shape_count // self.n) for w in range(self.n)])
             filtered = self._wp.array(pairs.astype(np.int32).reshape(-1, 2), dtype=self._wp.vec2i)
@@ -140,8 +143,7 @@ class NewtonSimulation:
             self._put(array, x, others)
 
     def save(self) -> Array:
-        parts = [self._get(a) for a in self._state_arrays]
-        return np.concatenate([*parts, *self._hidden(), self._drives.control, self._time[:, None]], axis=1)
+        return np.concatenate([*map(self._get, self._state_arrays), self._drives.control, self._time[:, None]], axis=1)
 
     def restore(self, state: Array, worlds: Rows = None) -> None:
         rows = np.arange(self.n) if worlds is None else np.asarray(worlds)
@@ -153,23 +155,9 @@ class NewtonSimulation:
             k = self._get(array).shape[1]
             self._put(array, state[:, at : at + k], rows)
             at += k
-        at += self._hide(state[:, at:], rows)
         self._drives.control[rows] = state[:, at : at + self.model.nu]
         self._time[rows] = state[:, -1]
         self._failed[rows] = False
-
-    def _hidden(self) -> list[Array]:
-        """What a solver keeps from step to step besides the state, (n, k) each."""
-        return [fields.rows(x, self.n) for x in fields.hidden(self._solver, self.n)]
-
-    def _hide(self, values: Array, rows: NDArray[np.int64]) -> int:
-        at = 0
-        for x in fields.hidden(self._solver, self.n):
-            whole = fields.rows(x, self.n)
-            whole[rows] = values[:, at : at + whole.shape[1]]
-            fields.assign(x, whole)
-            at += whole.shape[1]
-        return at
 
     def portable(self) -> tuple[PortableState, list[str]]:
         left = portable.unnamed(names.unnamed_joints(self.model))
@@ -262,7 +250,7 @@ class NewtonSimulation:
 
     def _launch(self) -> None:
         now, after, m = self._now, self._next, self.worlds.model
-        self._drives.launch(now, self._control, direct=self.solver.friction == "own")
+        self._drives.launch(now, self._control)
         now.clear_forces()
         if self._pipeline is not None:
             self._pipeline.collide(now, self._contacts)
@@ -270,7 +258,8 @@ class NewtonSimulation:
         self._solver.step(now, after, self._control, self._contacts, self.timestep, **observed)
         if self.solver.name == "mpm":
             self._solver.project_outside(after, after, self.timestep)
-        now.assign(after)
+        for array in self._state_arrays:
+            self._wp.copy(getattr(now, array), getattr(after, array))
         if self.solver.coordinates == "body" and m.joint_count:
             self._nt.eval_ik(m, now, now.joint_q, now.joint_qd)
         if self._tally.wanted:
@@ -278,12 +267,28 @@ class NewtonSimulation:
 
     def _healthy(self) -> NDArray[np.bool_]:
         good = np.ones(self.n, bool)
+        if (
+            self._contacts is not None
+            and self._contacts.rigid_contact_count.numpy()[0] > self._contacts.rigid_contact_max
+        ):
+            good[:] = False  # contacts were left out, and nobody knows whose
+        lost = getattr(self._solver, "constraint_overflow", None)
+        if lost is not None:
+            flags = lost.numpy()
+            good &= ~flags[: self.n] & ~flags[self.n :].any()
+            lost.zero_()
         for array in self._state_arrays:
             x = self._get(array)
             with np.errstate(invalid="ignore"):
                 good &= np.isfinite(x).all(axis=1)
                 good &= (np.abs(x) < (_SPEED if array.endswith("qd") else _DISTANCE)).all(axis=1)
         return good
+
+    def gradient(self, controls: Array, wrt: Literal["state", "control"], step: float) -> tuple[Array, str]:
+        """See ``flyball.engines.derivatives.Differentiable``."""
+        from flyball.engines.newton.gradients import rollout_gradient
+
+        return rollout_gradient(self, np.asarray(controls, float), wrt), "reverse mode"
 
     # reading ----------------------------------------------------------------------------------------------
 
@@ -336,17 +341,20 @@ class NewtonSimulation:
                 raise Unsupported(f"cannot set {name!r}", where=self._engine, allowed=allowed)
         if not values:
             return
-        before = {name: self.get(name) for name in values}
+        before, bounce = {name: self.get(name) for name in values}, self._bounce.copy()
         self._parameters.set(values, self._host)
+        for name in values:
+            if name.endswith(".restitution"):
+                self._bounce[:, names.id_of(self.model, "geom", names.split(name)[1])] = self.get(name)[:, 0]
         try:
-            if any(name.endswith(".friction") for name in values):
-                self._friction()
-        except Unsupported:  # nothing is set
+            self._materials()
+        except Unsupported:  # then nothing is set
             self._parameters.set(before, self._host)
+            self._bounce = bounce
             raise
         self._inertia()
         self._dofs()
-        self._drives.take(self._host, damping=not self.solver.damping)
+        self._drives.take(self._host)
         gravity = np.broadcast_to(self._host.expand("opt.gravity"), (self.n, 3))
         self.worlds.model.set_gravity(np.asarray(gravity if self.n > 1 else gravity[0], np.float32))
         self._solver.notify_model_changed(self._nt.ModelFlags.ALL)
@@ -367,16 +375,18 @@ class NewtonSimulation:
     def _dofs(self) -> None:
         m, at = self.worlds.model, self.worlds.joints.qd
         for ours, theirs in (("dof_armature", "joint_armature"), ("dof_damping", "joint_damping")):
-            if ours == "dof_damping" and not self.solver.damping:
-                continue
             x = fields.rows(getattr(m, theirs), self.n)
             x[:, at] = self._host.expand(ours)
             fields.assign(getattr(m, theirs), x)
 
-    def _friction(self) -> None:
+    def _materials(self) -> None:
+        """Friction and restitution of the shapes; one solution for all worlds that have the same values."""
+        m = self.worlds.model
         sliding = self._host.expand("geom_friction")[:, :, 0]
-        mu = fields.rows(self.worlds.model.shape_material_mu, self.n)
-        solved = {tuple(row): friction(self.model, row, self.solver) for row in np.unique(sliding, axis=0)}
-        for w, row in enumerate(sliding):
-            mu[w, self.worlds.geoms] = solved[tuple(row)]
-        fields.assign(self.worlds.model.shape_material_mu, mu)
+        for values, solve, array in ((sliding, friction, m.shape_material_mu),
+                                     (self._bounce, restitution, m.shape_material_restitution)):  # fmt: skip
+            whole = fields.rows(array, self.n)
+            solved = {tuple(row): solve(self.model, row, self.solver) for row in np.unique(values, axis=0)}
+            for w, row in enumerate(values):
+                whole[w, self.worlds.geoms] = solved[tuple(row)]
+            fields.assign(array, whole)

@@ -13,8 +13,8 @@ from typing import Literal
 
 from flyball.engines.engine import Level
 
-_ARM = frozenset({"hinge", "slide", "ball", "free", "several joints", "fixed to a moving body", "damping", "spring", "limit",
-                  "actuator"})  # fmt: skip
+_ARM = frozenset({"hinge", "slide", "ball", "free", "several joints", "fixed to a moving body", "damping", "spring",
+                  "limit", "actuator"})  # fmt: skip
 _FEATURES = ("rigid", "articulation", "contact", "contact_wrench", "restitution", "armature", "equality",
              "per_world_parameters", "save_restore", "gradient", "cloth", "soft", "granular")  # fmt: skip
 
@@ -33,11 +33,10 @@ class Solver:
       solver: Newton's class.
       capabilities: levels by feature.
       takes: what of a scene it simulates, by the names of ``model.needs``; anything else is refused.
-      coordinates: ``joint`` when joint positions are its state, ``body`` when poses are and joints are constraints.
+      coordinates: ``joint`` when joint positions are its state, ``body`` when the poses of bodies are.
       friction: how it mixes the coefficients of two shapes; MuJoCo's rule is the greater or that of higher priority.
       arguments: of Newton's constructor.
       forces: whether it reports contact forces.
-      damping: whether it damps joints by itself; else the torque is computed before each step.
       settable: fields that ``set`` takes, of those of the engine ``mujoco``.
       penalty: whether contacts are springs with stiffness and damping, which must fit mass and time step.
       graph: whether a step can be recorded once and replayed.
@@ -48,20 +47,21 @@ class Solver:
     capabilities: Mapping[str, Level]
     takes: frozenset[str]
     coordinates: Literal["joint", "body"] = "joint"
-    friction: Literal["mean", "geometric mean", "own"] = "mean"
+    friction: Literal["mean", "geometric mean"] = "mean"
     arguments: Mapping[str, object] = field(default_factory=dict)
     forces: bool = False
-    damping: bool = True
     settable: frozenset[str] = frozenset()
     penalty: bool = False
     graph: bool = True
 
 
-_FIELDS = frozenset({
-    "body:NAME.mass", "geom:NAME.friction", "joint:NAME.damping", "actuator:NAME.gain", "actuator:NAME.damping",
+_FREE = frozenset({"body:NAME.mass", "geom:NAME.friction", "world:gravity"})
+_BOUNCE = frozenset({"geom:NAME.restitution"})
+_FIELDS = _FREE | {
+    "joint:NAME.armature", "joint:NAME.damping", "actuator:NAME.gain", "actuator:NAME.damping",
     "actuator:NAME.position_gain", "actuator:NAME.velocity_gain", "actuator:NAME.force_limit",
-    "tendon:NAME.force_limit", "world:gravity",
-})  # fmt: skip
+    "tendon:NAME.force_limit",
+}  # fmt: skip
 
 SOLVERS: Mapping[str, Solver] = {s.name: s for s in (
     Solver(
@@ -69,38 +69,33 @@ SOLVERS: Mapping[str, Solver] = {s.name: s for s in (
         _levels(rigid="exact", articulation="exact", contact="approximate", armature="exact", equality="approximate",
                 per_world_parameters="exact", save_restore="exact", gradient="exact"),
         _ARM | {"armature", "contact", "joint equality"},
-        arguments={"angular_damping": 0.0}, penalty=True, settable=_FIELDS | {"joint:NAME.armature"},
+        arguments={"angular_damping": 0.0}, penalty=True, settable=_FIELDS,
     ),
     Solver(
         "semi-implicit", "SolverSemiImplicit",
         _levels(rigid="exact", contact="approximate", per_world_parameters="exact", save_restore="exact",
-                gradient="exact", cloth="approximate", soft="approximate"),
-        frozenset({"free", "contact", "cloth", "soft"}), coordinates="body",
-        arguments={"angular_damping": 0.0}, penalty=True,
-        settable=frozenset({"body:NAME.mass", "geom:NAME.friction", "world:gravity"}),
+                soft="approximate"),
+        frozenset({"free", "contact", "soft"}), coordinates="body",
+        arguments={"angular_damping": 0.0, "enable_tri_contact": False}, penalty=True,
+        settable=_FREE,
     ),
     Solver(
         "xpbd", "SolverXPBD",
-        _levels(rigid="exact", articulation="approximate", contact="approximate", contact_wrench="approximate",
-                per_world_parameters="exact", save_restore="exact", cloth="approximate", soft="approximate"),
-        _ARM | {"contact", "connect equality", "weld equality", "cloth", "soft"}, coordinates="body",
-        arguments={"iterations": 10}, forces=True, damping=False, settable=_FIELDS,
+        _levels(rigid="exact", contact="approximate", contact_wrench="approximate", restitution="approximate",
+                per_world_parameters="exact", save_restore="exact"),
+        frozenset({"free", "contact"}), coordinates="body",
+        arguments={"iterations": 20, "enable_restitution": True, "rigid_contact_con_weighting": False,
+                   "rigid_contact_relaxation": 0.4}, forces=True, settable=_FREE | _BOUNCE,
     ),
     Solver(
         "steel", "SolverSteel",
         _levels(rigid="exact", articulation="exact", contact="approximate", contact_wrench="approximate",
-                armature="exact", equality="approximate", per_world_parameters="exact", save_restore="exact"),
-        _ARM | {"armature", "contact", "joint equality", "connect equality", "weld equality"},
-        arguments={"enable_joint_limits": True, "friction_anchor_beta": 0.0, "iterations": 24}, forces=True,
-        settable=_FIELDS | {"joint:NAME.armature"},
-    ),
-    Solver(
-        "mujoco", "SolverMuJoCo",
-        _levels(rigid="exact", articulation="exact", contact="approximate", armature="exact", equality="exact",
+                restitution="approximate", armature="exact", equality="approximate", per_world_parameters="exact",
                 save_restore="exact"),
-        _ARM | {"armature", "frictionloss", "contact", "torsional friction", "soft contact", "joint equality",
-                "connect equality", "weld equality"},
-        friction="own", settable=frozenset(),
+        _ARM | {"armature", "contact", "joint equality", "connect equality", "weld equality"},
+        arguments={"enable_joint_limits": True, "friction_anchor_beta": 0.0, "iterations": 24,
+                   "articulation_constraint_max": 256, "warn_constraint_overflow": False},
+        forces=True, settable=_FIELDS | _BOUNCE,
     ),
     Solver(
         "vbd", "SolverVBD",

@@ -31,6 +31,8 @@ _PER_WORLD = ("body_mass", "body_inertia", "body_subtreemass", "body_invweight0"
 """Model fields that a parameter changes, or that are derived from one."""
 _SPEED = 1e4
 """A world with a joint faster than this has exploded [rad/s, m/s]."""
+_MOST_ROWS = 2**14
+"""Constraint rows of a world beyond which it is given up."""
 
 
 class MujocoWarpSimulation(MujocoSimulation):
@@ -59,6 +61,7 @@ class WarpBatch:
         self._data = self._host._data  # shapes of the fields
         self._out: dict[str, Array] = {}
         self._own_values = False
+        self._room: dict[str, int] = {}
         if model.nhistory:
             raise Unsupported("delayed sensors or actuators", where="engine mujoco-warp", allowed="none in the model")
         self._build(model, {})
@@ -67,12 +70,23 @@ class WarpBatch:
         with self._wp.ScopedDevice(self._device):
             try:
                 self._m = self._mjw.put_model(model, batch_sizes=batch_sizes)
-                self._d = self._mjw.make_data(model, nworld=self._n)
-            except NotImplementedError as err:
+                self._d = self._mjw.make_data(model, nworld=self._n, **self._room)
+            except (NotImplementedError, ValueError) as err:
                 what = str(err).rstrip(".")
                 raise Unsupported(what, where="engine mujoco-warp", run_next="the engine mujoco") from err
+        self._m.opt.warn_overflow = 0  # seen by ``_grow``, not printed at every step
         self._graphs: dict[str, Any] = {}
         self._stale = False
+
+    def _grow(self) -> bool:
+        """Whether contacts or constraints were left out for want of room; there is twice as much now."""
+        if not self._d.overflow.numpy().any() or self._d.njmax >= _MOST_ROWS:
+            return False
+        self._room = {"nconmax": 2 * (self._d.naconmax // self._n), "njmax": 2 * self._d.njmax}
+        with self._wp.ScopedDevice(self._device):
+            self._d = self._mjw.make_data(self._model, nworld=self._n, **self._room)
+        self._graphs = {}
+        return True
 
     # the host's own -----------------------------------------------------------------------------------------
 
@@ -107,11 +121,22 @@ class WarpBatch:
         """Compute all fields of the current state."""
         self._upload()
         self._launch("forward")
+        while self._grow():
+            self._upload()
+            self._launch("forward")
         for name, x in self._out.items():
             x[:] = getattr(self._d, name).numpy().reshape(x.shape)
 
     def rollout(self, nstep: int, control: Array, record: Sequence[Any]) -> dict[Any, Array]:
         """Advance by substeps, recording after each; see ``mujoco.batch.Batch.rollout``."""
+        out = self._run(nstep, control, record)
+        while self._grow():
+            out = self._run(nstep, control, record)
+        self._download(self._host.bind("time").reshape(self._n, 1) + self._model.opt.timestep * nstep)
+        return out
+
+    def _run(self, nstep: int, control: Array, record: Sequence[Any]) -> dict[Any, Array]:
+        """From the host's state, which stays as it is."""
         self._upload()
         wp, n = self._wp, self._n
         names = [r for r in record if isinstance(r, str) and r != "ncon"]
@@ -132,7 +157,6 @@ class WarpBatch:
         for r, x in kept.items():
             shape = np.shape(getattr(self._data, r))
             out[r] = x.numpy().reshape(nstep, n, *shape).swapaxes(0, 1).astype(float)
-        self._download(begun + self._model.opt.timestep * nstep)
         return out
 
     def _upload(self) -> None:

@@ -1,0 +1,144 @@
+"""Derivatives of a course through Newton's Featherstone solver, by reverse-mode differentiation of every step.
+
+In: a simulation in its current state, controls. Out: dy_end/dx for y = (q, v). One world per row of the Jacobian: all
+are in the same state, each is seeded with another component of y, so that one backward pass gives the whole matrix.
+
+Joints are hinges and slides, whose coordinates are their own tangent space; nothing may touch. The kernels are compiled
+a second time, with their derivatives: some 20 s of CPU, once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import warp as wp
+from numpy.typing import NDArray
+
+from flyball.base import Unsupported
+from flyball.engines.newton import fields, runtime
+from flyball.engines.newton.model import build
+
+if TYPE_CHECKING:
+    from flyball.engines.newton.simulation import NewtonSimulation
+
+Array = NDArray[np.float64]
+
+_PER_WORLD = ("body_mass", "body_inv_mass", "body_inertia", "body_inv_inertia", "joint_armature", "joint_damping")
+
+
+@wp.kernel
+def _torque(
+    of_q: wp.array2d(dtype=float),
+    of_v: wp.array2d(dtype=float),
+    of_u: wp.array2d(dtype=float),
+    constant: wp.array(dtype=float),
+    q: wp.array2d(dtype=float),
+    v: wp.array2d(dtype=float),
+    u: wp.array2d(dtype=float),
+    out: wp.array2d(dtype=float),
+):
+    """Joint torques where no actuator is at a limit: linear in position, velocity and control."""
+    w, d = wp.tid()
+    total = constant[d]
+    for j in range(of_q.shape[1]):
+        total += of_q[d, j] * q[w, j] + of_v[d, j] * v[w, j]
+    for i in range(of_u.shape[1]):
+        total += of_u[d, i] * u[w, i]
+    out[w, d] = total
+
+
+def rollout_gradient(sim: NewtonSimulation, controls: Array, wrt: Literal["state", "control"]) -> Array:
+    """dy_end/dx of the first world from its current state, which stays as it is.
+
+    Args:
+      controls: (k, nu).
+
+    Returns:
+      (2 nv, 2 nv) for the state; (2 nv, k nu) for the controls, held over each substep.
+
+    Raises:
+      Unsupported: the solver, a joint, a contact or an actuator's limit does not allow it.
+    """
+    _check(sim)
+    m, nv, steps = sim.model, sim.model.nv, len(controls)
+    nt, rows = runtime.newton(), 2 * sim.model.nv
+    import newton._src.solvers.featherstone.kernels as featherstone
+    import newton._src.solvers.semi_implicit.kernels_body as bodies
+
+    for module in (featherstone, bodies):  # compiled without, see ``runtime.newton``
+        wp.set_module_options({"enable_backward": True}, module)
+    with wp.ScopedDevice(sim._device):
+        worlds = build(m, sim.scene, sim.solver, rows, sim._device, gradient=True)
+        for name in _PER_WORLD:
+            own = fields.rows(getattr(sim.worlds.model, name), sim.n)[:1]
+            fields.assign(getattr(worlds.model, name), np.repeat(own, rows, axis=0))
+        worlds.model.set_gravity(sim.worlds.model.gravity.numpy()[0])
+        solver = nt.solvers.SolverFeatherstone(worlds.model, **sim.solver.arguments)
+        matrices = [wp.array(x.astype(np.float32), dtype=float) for x in _linear(sim, controls)]
+        u = [wp.array(np.repeat(c[None], rows, axis=0).astype(np.float32), dtype=float, requires_grad=True)
+             for c in np.asarray(controls, float)]  # fmt: skip
+        states = [worlds.model.state(requires_grad=True) for _ in range(steps + 1)]
+        for name in ("joint_q", "joint_qd"):
+            fields.assign(getattr(states[0], name), np.repeat(fields.rows(getattr(sim._now, name), sim.n)[:1], rows, 0))
+        nt.eval_fk(worlds.model, states[0].joint_q, states[0].joint_qd, states[0])
+        tape = wp.Tape()
+        with tape:
+            for k in range(steps):
+                control = worlds.model.control(requires_grad=True)
+                q, v, f = (x.reshape((rows, -1)) for x in (states[k].joint_q, states[k].joint_qd, control.joint_f))
+                wp.launch(_torque, dim=(rows, nv), inputs=[*matrices, q, v, u[k]], outputs=[f])
+                states[k].clear_forces()
+                solver.step(states[k], states[k + 1], control, None, sim.timestep)
+        at_q, at_v = worlds.joints.q, worlds.joints.qd
+        seeds = [np.zeros((rows, worlds.joints.nq)), np.zeros((rows, worlds.joints.nqd))]
+        seeds[0][np.arange(nv), at_q] = 1.0
+        seeds[1][nv + np.arange(nv), at_v] = 1.0
+        end = (states[-1].joint_q, states[-1].joint_qd)
+        tape.backward(grads={x: wp.array(s.ravel().astype(np.float32), dtype=float)
+                             for x, s in zip(end, seeds, strict=True)})  # fmt: skip
+        if wrt == "control":
+            return np.concatenate([x.grad.numpy() for x in u], axis=1).astype(float)
+        first = [fields.rows(x.grad, rows) for x in (states[0].joint_q, states[0].joint_qd)]
+        return np.concatenate([first[0][:, at_q], first[1][:, at_v]], axis=1)
+
+
+def _check(sim: NewtonSimulation) -> None:
+    m, where = sim.model, f"engine newton-{sim.solver.name}"
+    refused = [
+        (sim.solver.name != "featherstone", "derivatives", "newton-featherstone"),
+        (bool((m.jnt_type < 2).any()), "derivatives through free or ball joints", "hinges and slides"),
+        (len(sim.worlds.pairs) > 0, "derivatives with bodies that may touch", "no contacts: contype and conaffinity 0"),
+        (bool(m.jnt_limited.any()), "derivatives through joint limits", "joints without limits"),
+        (bool(m.neq), "derivatives with equalities", "none"),
+    ]
+    for no, what, allowed in refused:
+        if no:
+            raise Unsupported(what, where=where, allowed=allowed, run_next="finite differences")
+
+
+def _linear(sim: NewtonSimulation, controls: Array) -> tuple[Array, Array, Array, Array]:
+    """Torque as A q + B v + C u + c.
+
+    Raises:
+      Unsupported: an actuator may reach a limit, or multiplies control and state.
+    """
+    d = sim._drives
+    gain, bias, moment = d.values("gain")[0], d.values("bias")[0], d.moment
+    low, high = d.range[:, 0], d.range[:, 1]
+    limited = (np.abs(d.values("limit")[0]) < 1e29).any() or (np.abs(d.values("pull")[0]) < 1e29).any()
+    if gain[:, 1:].any() or limited or (controls < low).any() or (controls > high).any():
+        raise Unsupported("derivatives through an actuator's limit or a gain that depends on the state",
+                          where=f"engine newton-{sim.solver.name}", run_next="finite differences")  # fmt: skip
+    m = sim.model
+    spring = np.diag(m.jnt_stiffness[m.dof_jntid])
+    rest = m.qpos_spring[m.jnt_qposadr[m.dof_jntid]]
+    order = np.argsort(sim.worlds.joints.qd)  # the rows and columns as Newton has them
+
+    def turned(x: Array) -> Array:
+        return x[np.ix_(order, order)]
+
+    of_q = moment.T @ (bias[:, 1:2] * moment) - spring
+    of_v = moment.T @ (bias[:, 2:3] * moment)
+    constant = moment.T @ bias[:, 0] + spring @ rest
+    return turned(of_q), turned(of_v), (moment.T * gain[:, 0])[order], constant[order]
