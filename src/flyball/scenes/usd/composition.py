@@ -105,7 +105,7 @@ def compose_here(order: Mapping[str, Any]) -> dict[str, Any]:
     every = [*parts, *(p for s in sets for ps in s.choices.values() for p in ps)]
     if not every and not order["layers"]:
         raise InputError("a scene of nothing", where=str(out), allowed="at least one part or layer")
-    units = _units(every)
+    units = _units(every, out)
     stage = Usd.Stage.CreateInMemory()
     UsdGeom.SetStageMetersPerUnit(stage, units[0])
     UsdPhysics.SetStageKilogramsPerUnit(stage, units[1])
@@ -152,7 +152,7 @@ def _relative(source: Path, out: Path) -> str:
     return path if path.startswith("..") else f"./{path}"
 
 
-def _units(parts: Sequence[Part]) -> tuple[float, float, str]:
+def _units(parts: Sequence[Part], out: Path) -> tuple[float, float, str]:
     """The units that all parts share: a reference converts nothing."""
     from pxr import UsdGeom, UsdPhysics
 
@@ -160,7 +160,10 @@ def _units(parts: Sequence[Part]) -> tuple[float, float, str]:
 
     found: dict[tuple[float, float, str], Part] = {}
     for part in parts:
-        stage = open_stage(part.source).stage
+        opened = open_stage(part.source)
+        stage = opened.stage
+        if out.resolve() in {Path(x).resolve() for x in opened.layers}:
+            raise InputError(f"cyclic reference: {part.source} is made of the scene", where=str(out))
         if not stage.GetDefaultPrim():
             raise InputError("no default prim to refer to", where=str(part.source), allowed='defaultPrim = "NAME"')
         key = (UsdGeom.GetStageMetersPerUnit(stage), UsdPhysics.GetStageKilogramsPerUnit(stage),

@@ -68,7 +68,7 @@ def call(what: str, order: Mapping[str, Any], *, where: str) -> tuple[dict[str, 
     """
     command = [sys.executable, "-c", "from flyball.scenes.usd.guard import serve; serve()"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "PXR_WORK_THREAD_LIMIT": "1"}
-    text = json.dumps({"what": what, **order}).encode()
+    text = json.dumps({"what": what, "cpu_s": CPU_S, **order}).encode()
     try:
         done = subprocess.run(command, input=text, capture_output=True, env=environment, timeout=WALL_S, check=False)
     except subprocess.TimeoutExpired as err:
@@ -77,6 +77,9 @@ def call(what: str, order: Mapping[str, Any], *, where: str) -> tuple[dict[str, 
     try:
         answer: dict[str, Any] = json.loads(head)
     except ValueError:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        if done.returncode == 1 and any(line.startswith("Traceback") for line in said):
+            raise RuntimeError(f"in the guarded process: {said[-1]}") from None  # ours, not the file's
         raise InputError(_death(done.returncode), where=where) from None
     if "error" in answer:
         kind = getattr(errors, answer.pop("error"))
@@ -100,14 +103,17 @@ def serve() -> None:
     os.dup2(2, 1)  # whatever a library prints is no answer
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, resource.RLIM_INFINITY))
     order = json.loads(sys.stdin.buffer.read())
+    resource.setrlimit(resource.RLIMIT_CPU, (order.pop("cpu_s"), resource.RLIM_INFINITY))
     answer: dict[str, Any]
     data: list[bytes] = []
     try:
         answer, data = _work(order.pop("what"), order)
     except errors.FlyballError as err:
         answer = {"error": type(err).__name__, **{k: getattr(err, k) for k in ("what", "where", "allowed", "run_next")}}
+    except OSError as err:
+        place = str(err.filename or order.get("path") or order.get("out"))
+        answer = {"error": "InputError", "what": err.strerror or str(err), "where": place}
     except (MemoryError, RecursionError) as err:
         what = f"it needs too much memory or depth ({type(err).__name__})"
         answer = {"error": "InputError", "what": what, "where": order.get("path") or order.get("out")}

@@ -68,12 +68,12 @@ class Meshes:
 
     def _triangles(self, prim: Usd.Prim, scale: Array) -> tuple[Array, Any]:
         mesh, v = UsdGeom.Mesh(prim), self.values
-        raw = mesh.GetPointsAttr().Get()
-        points = np.asarray(raw if raw is not None else np.zeros((0, 3)), float).reshape(-1, 3) * scale
-        if not np.isfinite(points).all():
-            raise v.bad(prim, "points are not finite", "finite numbers")
-        counts = np.asarray(mesh.GetFaceVertexCountsAttr().Get() or [], np.int64)
-        indices = np.asarray(mesh.GetFaceVertexIndicesAttr().Get() or [], np.int64)
+        raw = v.array(prim, mesh.GetPointsAttr(), 3)
+        points = np.zeros((0, 3)) if raw is None else raw * scale
+        faces_of = (mesh.GetFaceVertexCountsAttr(), mesh.GetFaceVertexIndicesAttr())
+        counts, indices = (
+            np.zeros(0, np.int64) if (x := v.array(prim, a, kind=np.int64)) is None else x for a in faces_of
+        )
         if len(counts) and (counts.min() < 0 or counts.sum() != len(indices)):
             raise v.bad(prim, f"{len(counts)} faces ask for {counts.sum()} of {len(indices)} indices", "as many")
         if len(indices) and not (indices.min() >= 0 and indices.max() < len(points)):

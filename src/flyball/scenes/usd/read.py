@@ -17,8 +17,12 @@ from pxr import Usd, UsdGeom, UsdPhysics
 from flyball.robots.models.facts import rotation
 from flyball.robots.models.model import Array
 from flyball.scenes.usd.parsed import Parsed
+from flyball.scenes.usd.read_actuators import ActuatorsReader
 from flyball.scenes.usd.read_mechanisms import MechanismsReader
+from flyball.scenes.usd.read_records import RecordsReader
 from flyball.scenes.usd.read_shapes import ShapesReader
+from flyball.scenes.usd.references import References, label
+from flyball.scenes.usd.stage import foreign
 from flyball.scenes.usd.tree import Forest, Link, Node, angle_between, is_body, is_kinematic
 from flyball.scenes.usd.values import Names, Values, inverse, placed, word
 from flyball.scenes.usd.vocabulary import DISABLE, ENABLE, FREE, JOINT, MJCF_WORDS, OPTION, authored, radians
@@ -43,12 +47,14 @@ def read_stage(stage: Usd.Stage, where: str, name: str) -> Parsed:
     Raises:
       InputError: naming the prim.
     """
-    return _Reader(stage, where, name).read()
+    values = Values(stage, where)
+    with foreign(where, lambda: values.last):
+        return _Reader(stage, values, name).read()
 
 
 class _Reader:
-    def __init__(self, stage: Usd.Stage, where: str, name: str) -> None:
-        self.stage, self.values, self.names = stage, Values(stage, where), Names()
+    def __init__(self, stage: Usd.Stage, values: Values, name: str) -> None:
+        self.stage, self.values, self.names = stage, values, Names()
         default = stage.GetDefaultPrim()
         self.name = (default.GetDisplayName() or default.GetName()) if default else name
         self.notes, self.losses = self.values.notes(), list[str]()
@@ -80,15 +86,17 @@ class _Reader:
         for node in nodes:
             elements[node.prim.GetPath()] = self._body(elements[node.parent], node)
         self.shapes.write(elements, assets)
-        mechanisms = MechanismsReader(self.values, self.names, self.forest, self.shapes, self.prims)
-        mechanisms.drives |= self._drives
-        mechanisms.write(root)
-        self._unread(mechanisms)
+        refs = References(self.values, self.names, self.forest, self.shapes, self.prims)
+        parts = {k: SubElement(root, k) for k in ("contact", "tendon", "equality", "actuator", "sensor", "keyframe")}
+        MechanismsReader(refs).write(parts["contact"], parts["tendon"], parts["equality"])
+        ActuatorsReader(refs, self._drives).write(parts["actuator"])
+        RecordsReader(refs).write(root, parts["sensor"], parts["keyframe"])
+        self._unread(refs)
         for element in [e for e in root if e.tag not in ("compiler", "worldbody") and len(e) == 0 and not e.attrib]:
             root.remove(element)
         indent(root, " ")
-        losses = [*self.forest.losses, *self.losses, *self.shapes.losses, *mechanisms.losses]
-        notes = [*self.notes, *self.values.said, *self.shapes.notes, *mechanisms.notes]
+        losses = [*self.forest.losses, *self.losses, *self.shapes.losses, *refs.losses]
+        notes = [*self.notes, *self.values.said, *self.shapes.notes, *refs.notes]
         return Parsed(
             self.name,
             tostring(root, encoding="unicode") + "\n",
@@ -102,11 +110,11 @@ class _Reader:
         kinds = ("body", "joint", "geom", "site", "camera", "light", "mesh", "actuator", "tendon", "sensor", "equality")
         return {f"{k} {self.names(k, p)}": str(p) for k in kinds for p in self.names._wanted.get(k, {})}
 
-    def _unread(self, mechanisms: MechanismsReader) -> None:
+    def _unread(self, refs: References) -> None:
         """List what nobody took: nothing is dropped in silence."""
         quiet = {"", "Scope", "Xform", "Material", "Shader", "NodeGraph", "GeomSubset", "PhysicsScene", "SkelRoot",
                  "RenderSettings", "RenderProduct", "RenderVar", "PhysicsCollisionGroup"}  # fmt: skip
-        taken = self.shapes.taken | mechanisms.taken
+        taken = self.shapes.taken | refs.taken
         kinds: dict[str, list[str]] = {}
         for prim in self.prims:
             name = str(prim.GetTypeName())
@@ -288,8 +296,6 @@ class _Reader:
         if end is None or end.GetPath() != node.prim.GetPath():
             local = inverse(self.values.rigid(node.prim)) @ near
         kinds: dict[str, Callable[..., None]] = {"fixed": self._fixed, "generic": self._generic}
-        if link.kind == "distance":
-            self.losses.append(f"{link.prim.GetPath()}: distance joints are not carried; the body is held instead")
         kinds.get(link.kind, self._simple if link.kind in ("hinge", "slide", "ball") else self._fixed)(
             e, link, local, far, near, -1.0 if backward else 1.0
         )
@@ -438,11 +444,6 @@ class _Reader:
             joint = SubElement(e, "joint", name=self.names("joint", prim.GetPath()), type="ball")
             joint.set("pos", word(tidy(local[:3, 3])))
             self._passive(joint, prim, True)
-
-
-def label(prim: Usd.Prim) -> str:
-    """The name an element has in the model: the display name, or the prim's own."""
-    return str(prim.GetDisplayName() or prim.GetName())
 
 
 def tidy(x: Array) -> Array:

@@ -233,16 +233,16 @@ class ShapesReader:
 
     def _colour(self, prim: Usd.Prim) -> list[float]:
         gprim, v = UsdGeom.Gprim(prim), self.values
-        colour = gprim.GetDisplayColorAttr().Get()
-        opacity = gprim.GetDisplayOpacityAttr().Get()
+        colour = v.array(prim, gprim.GetDisplayColorAttr(), 3)
+        opacity = v.array(prim, gprim.GetDisplayOpacityAttr())
         rgb, alpha = [0.5, 0.5, 0.5], 1.0
         if colour is not None and len(colour):
-            rgb = [*v.value(prim, "primvars:displayColor", colour[0], "Float3")]
+            rgb = [single(x) for x in colour[0]]
         else:
             found = self._surface(prim)
             rgb, alpha = found if found else (rgb, alpha)
         if opacity is not None and len(opacity):
-            alpha = single(v.value(prim, "primvars:displayOpacity", float(opacity[0]), "Float"))
+            alpha = single(opacity[0])
         return [float(np.clip(x, 0, 1)) for x in (*rgb, alpha)]
 
     def _surface(self, prim: Usd.Prim) -> tuple[list[float], float] | None:

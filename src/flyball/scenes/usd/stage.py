@@ -8,7 +8,7 @@ USD says on its way goes into the error instead of onto the terminal.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,30 +62,41 @@ def open_stage(
       InputError: too large, a missing or cyclic reference, or a newer ``flyball:version``.
       Missing: no such variant set or choice.
     """
-    from pxr import Tf, Usd
+    from pxr import Usd
 
     if not path.is_file():
         raise InputError("no such file" if not path.exists() else "not a file", where=str(path))
-    with quiet() as said:
-        try:
-            layers = _visit(path, largest_file, root)
-            stage = Usd.Stage.Open(str(path))
-        except Tf.ErrorException as err:
-            raise Damaged(_reason(err, path), where=str(path)) from err
-        except RuntimeError as err:
-            raise Damaged(str(err), where=str(path)) from err
+    with quiet() as said, foreign(path):
+        layers = _visit(path, largest_file, root)
+        stage = Usd.Stage.Open(str(path))
         if stage is None:
             raise Damaged("USD cannot open it", where=str(path))
         _select(stage, variants or {}, path)
         for error in stage.GetCompositionErrors():
             raise InputError(
-                _composition(error), where=f"{path} {_site(error)}", run_next="flyball scenes validate FILE"
+                _composition(error), where=f"{path} {_site(error)}", run_next=f"flyball scenes validate {path}"
             )
         count = sum(1 for _ in zip(Usd.PrimRange.Stage(stage), range(MOST_PRIMS + 1), strict=False))
         if count > MOST_PRIMS:
             raise InputError(f"more than {MOST_PRIMS} prims", where=str(path), allowed=f"{MOST_PRIMS}")
         _version(stage, path)
-        return Opened(stage, tuple(layers), variant_sets(stage), tuple(d for d in said))
+        selected = variant_sets(stage)
+    return Opened(stage, tuple(layers), selected, tuple(said))
+
+
+@contextmanager
+def foreign(path: Path | str, at: Callable[[], str] = str) -> Iterator[None]:
+    """Turn what OpenUSD raises into ``Damaged``; at: says where it was, if that is known."""
+    from pxr import Tf
+
+    try:
+        yield
+    except (Tf.ErrorException, RuntimeError) as err:
+        if isinstance(err, RecursionError):
+            raise
+        raise Damaged(_reason(err, Path(path)), where=f"{path} {at()}".strip()) from err
+    except UnicodeDecodeError as err:
+        raise Damaged("text that is not UTF-8", where=f"{path} {at()}".strip()) from err
 
 
 @contextmanager
@@ -98,7 +109,8 @@ def quiet() -> Iterator[list[str]]:
     try:
         yield said
     finally:
-        said += [" ".join(str(d.commentary).split()) for d in delegate.TakeUncoalescedDiagnostics()]
+        for diagnostic in delegate.TakeUncoalescedDiagnostics():
+            said.append(_spoken(lambda d=diagnostic: d.commentary))  # type: ignore[misc]
         del delegate
 
 
@@ -207,7 +219,7 @@ def _version(stage: Any, path: Path) -> None:
 
 
 def _composition(error: Any) -> str:
-    text = " ".join(str(error).split())
+    text = _spoken(lambda: error)
     text = re.sub(r",?@anon:[^@]*@", "", text)
     kind = type(error).__name__.removeprefix("Error")
     if "Cycle" in kind:
@@ -216,12 +228,20 @@ def _composition(error: Any) -> str:
 
 
 def _site(error: Any) -> str:
-    found = re.search(r"<([^>]*)>", str(error.rootSite))
+    found = re.search(r"<([^>]*)>", _spoken(lambda: error.rootSite))
     return found.group(1) if found else "/"
 
 
+def _spoken(say: Callable[[], Any]) -> str:
+    """What OpenUSD says, in one line; it may quote bytes of a broken file."""
+    try:
+        return " ".join(str(say()).split())
+    except UnicodeDecodeError:
+        return "text that is not UTF-8"
+
+
 def _reason(err: Exception, path: Path) -> str:
-    text = " ".join(str(err).split())
+    text = _spoken(lambda: err).replace("pxrInternal_v0_26_8__pxrReserved__::", "")
     found = re.search(r": '(.*)'$", text) or re.search(r"Error in '[^']*'[^:]*: (.*)$", text)
     reason = found.group(1) if found else text
     return reason.removeprefix("Failed verification: ").replace(f"{path.resolve()}:", "line ").strip("' ")[:300]

@@ -139,6 +139,11 @@ class Forest:
         if loop:
             self.loops.append(link)
             return None
+        if kind == "distance":
+            self.losses.append(
+                f"{joint.GetPath()}: distance joints are not carried; its bodies are not tied to each other"
+            )
+            return None
         if first == second:
             self.losses.append(f"{joint.GetPath()}: it joins {first or 'the world'} to itself and is not carried")
             return None

@@ -38,6 +38,7 @@ class Values:
         self._cache = UsdGeom.XformCache(Usd.TimeCode.Default())
         self._frames: dict[Any, Array] = {}
         self.said: list[str] = []
+        self.last = ""
 
     def _unit(self, name: str, value: float) -> float:
         if not np.isfinite(value) or value <= 0:
@@ -70,6 +71,7 @@ class Values:
         Raises:
           InputError: not finite, or not of the kind asked for.
         """
+        self.last = str(prim.GetPath())
         attribute = prim.GetAttribute(name)
         if not attribute or not attribute.HasAuthoredValue():
             return None
@@ -114,6 +116,7 @@ class Values:
         Raises:
           InputError: not a number.
         """
+        self.last = str(prim.GetPath())
         raw = attribute.Get() if attribute else None
         if raw is None:
             return default
@@ -128,6 +131,7 @@ class Values:
 
     def vector(self, prim: Usd.Prim, attribute: Any) -> Array | None:
         """A schema attribute of three numbers, or of a quaternion (wxyz); None without a value."""
+        self.last = str(prim.GetPath())
         raw = attribute.Get() if attribute else None
         if raw is None:
             return None
@@ -145,6 +149,21 @@ class Values:
         plain = np.asarray(self.value(prim, attribute.GetName(), raw, "Float3"))
         digits = self._exact(prim, attribute.GetName(), raw)
         return plain if digits is None else digits
+
+    def array(self, prim: Usd.Prim, attribute: Any, width: int = 1, kind: type = float) -> Array | None:
+        """A schema attribute that is an array, (n,) or (n, width); None without a value."""
+        self.last = str(prim.GetPath())
+        raw = attribute.Get() if attribute else None
+        if raw is None:
+            return None
+        try:
+            out = np.asarray(raw, kind)
+            out = out.reshape(-1, width) if width > 1 else out.reshape(-1)
+        except (TypeError, ValueError, OverflowError) as err:
+            raise self.bad(prim, f"{attribute.GetName()} is a {type(raw).__name__}", "an array of numbers") from err
+        if not np.isfinite(out).all():
+            raise self.bad(prim, f"{attribute.GetName()} is not finite", "finite numbers")
+        return out
 
     def attributes(self, prim: Usd.Prim, rules: Iterable[Rule]) -> dict[str, str]:
         """MJCF attributes of what is authored."""
@@ -164,6 +183,7 @@ class Values:
     def frame(self, prim: Usd.Prim | None) -> Array:
         """World frame of a prim with its scale, in metres, z up, (4, 4); of the stage when None."""
         path = prim.GetPath() if prim else None
+        self.last = str(path or "")
         found = self._frames.get(path)
         if found is None:
             found = np.eye(4)
