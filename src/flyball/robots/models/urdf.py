@@ -29,19 +29,15 @@ from flyball.robots.models.elements import number, numbers
 from flyball.robots.models.facts import facts, multiply, rotation
 from flyball.robots.models.imported import Imported, ReadOptions
 from flyball.robots.models.markup import Document, parse
-from flyball.robots.models.meshes import Prepared, prepare
-from flyball.robots.models.mjcf import HUGE, compile_document
+from flyball.robots.models.mjcf import compile_document
 from flyball.robots.models.model import WORLD, Array
 from flyball.robots.models.plausibility import suspicions
 from flyball.robots.models.references import Files, licence_near
+from flyball.robots.models.urdf_links import Links, shapes_of
+from flyball.robots.models.urdf_numbers import Numbers
 
 UNLIMITED = 1e9
 """What a writer puts where URDF demands a limit and there is none."""
-ROUNDED = 0.01
-"""Share by which a principal inertia may exceed the sum of the others and still count as rounded: published models
-give three digits."""
-_LEAST = 1e-15
-"""What MuJoCo takes for no inertia [kg m^2]."""
 _LONGEST = 400
 """Links in a row; MuJoCo's XML reader takes 500 levels."""
 _KINDS = {
@@ -140,20 +136,20 @@ class _Reader:
         root = self.source.root
         if root.tag != "robot":
             raise InputError(f"the root element is <{root.tag[:60]}>", where=self.source.where, allowed="<robot>")
+        self._numbers = Numbers(self.source)
         self.links = self._named("link")
         self.joints = [self._joint(e) for e in self._named("joint").values()]
-        self.materials = {e.get("name"): e for e in root.findall("material") if e.get("name")}
-        self._settings()
         self._say_ignored()
         self.below: dict[str, list[_Joint]] = {name: [] for name in self.links}
         for j in self.joints:
             self.below[j.parent].append(j)
         top = self._root()
-        self._used_names = Counter(name for x in self.links.values() for name in {s.get("name") for s in _shapes(x)})
         self.document = document = Document.new("mujoco", {"model": root.get("name") or "robot"}, self.source)
         document.add(document.root, "compiler", {"angle": "radian", "inertiafromgeom": "false"}, root)
-        self.asset = document.add(document.root, "asset", {}, root)
-        self._meshes: dict[tuple[str, str], str] = {}
+        asset = document.add(document.root, "asset", {}, root)
+        self._contents = Links(
+            self.source, document, asset, self.links, self.files, self.options, self.notes, self.losses
+        )
         world = document.add(document.root, "worldbody", {}, root)
         self.equalities: list[tuple[Element, dict[str, str]]] = []
         self._tree(top, world)
@@ -163,8 +159,8 @@ class _Reader:
                 document.add(section, "joint", attributes, like)
         if not self.extra and self._static:
             self._filter_neighbours(top)
-        if not len(self.asset):
-            document.root.remove(self.asset)
+        if not len(asset):
+            document.root.remove(asset)
         return document
 
     # structure --------------------------------------------------------------------------------------------
@@ -193,7 +189,7 @@ class _Reader:
             if link not in self.links:
                 raise InputError(f"its {tag} link {link!r} does not exist", where=self.source.at(e))
             ends.append(str(link))
-        pos, quat = self._origin(e)
+        pos, quat = self._numbers.origin(e)
         return _Joint(e, str(e.get("name")), kind, ends[0], ends[1], pos, quat)
 
     def _root(self) -> str:
@@ -236,7 +232,7 @@ class _Reader:
         """Bodies from the root outwards."""
         self._static = True
         if top == WORLD and not self.links[top].findall("inertial"):
-            self._shapes(top, world)
+            self._contents.shapes(top, world)
             if self.options.base is not None:
                 self.notes.append("the base stays as the file has it: its root link is the world")
             todo = [(j, world) for j in reversed(self.below[top])]
@@ -286,9 +282,9 @@ class _Reader:
         """Whether a joint moves a link that is nothing but a place between two joints, which MuJoCo cannot simulate."""
         link, below = self.links[j.child], self.below[j.child]
         mass = link.find("inertial/mass")
-        empty = mass is None or self._number(mass, "value", 0.0) == 0
+        empty = mass is None or self._numbers.number(mass, "value", 0.0) == 0
         moving = ("revolute", "continuous", "prismatic", "planar")
-        if not empty or _shapes(link) or len(below) != 1:
+        if not empty or shapes_of(link) or len(below) != 1:
             return False
         return j.kind in moving and below[0].kind in moving
 
@@ -301,8 +297,8 @@ class _Reader:
         return self.document.add(parent, "body", attributes, self.links[link])
 
     def _fill(self, link: str, body: Element) -> None:
-        self._inertial(link, body)
-        self._shapes(link, body)
+        self._contents.inertial(link, body)
+        self._contents.shapes(link, body)
 
     # joints -----------------------------------------------------------------------------------------------
 
@@ -318,7 +314,7 @@ class _Reader:
             self.document.add(body, "joint", {"name": j.name, "type": "free"}, like)
             return
         axis_element = like.find("axis")
-        axis = np.array([1.0, 0, 0]) if axis_element is None else self._vector(axis_element, "xyz", 3, "1 0 0")
+        axis = np.array([1.0, 0, 0]) if axis_element is None else self._numbers.vector(axis_element, "xyz", 3, "1 0 0")
         length = float(np.linalg.norm(axis))
         if length < 1e-9:
             raise InputError("the axis has no direction", where=self.source.at(like))
@@ -344,7 +340,7 @@ class _Reader:
         dynamics = like.find("dynamics")
         if dynamics is not None:
             for key, name in (("damping", "damping"), ("friction", "frictionloss")):
-                value = self._number(dynamics, key, 0.0)
+                value = self._numbers.number(dynamics, key, 0.0)
                 if value < 0:
                     raise InputError(f"{key} = {value:g}", where=self.source.at(dynamics, key), allowed=">= 0")
                 if value:
@@ -358,7 +354,7 @@ class _Reader:
             if j.kind != "continuous":
                 self.notes.append(f"joint {j.name} states no limits: taken as unlimited")
             return
-        low, high = (self._number(limit, key, 0.0, np.inf) for key in ("lower", "upper"))
+        low, high = (self._numbers.number(limit, key, 0.0, np.inf) for key in ("lower", "upper"))
         if low > high:
             raise InputError(f"lower {low:g} > upper {high:g}", where=self.source.at(limit))
         if j.kind != "continuous":
@@ -366,7 +362,7 @@ class _Reader:
                 self.notes.append(f"joint {j.name}: lower = upper = {low:g}: taken as unlimited")
             elif max(-low, high) < UNLIMITED:
                 attributes["range"] = numbers((low, high))
-        effort, velocity = (self._number(limit, key, 0.0, np.inf) for key in ("effort", "velocity"))
+        effort, velocity = (self._numbers.number(limit, key, 0.0, np.inf) for key in ("effort", "velocity"))
         if 0 < abs(effort) < UNLIMITED:
             attributes["actuatorfrcrange"] = numbers((-abs(effort), abs(effort)))
         if 0 < abs(velocity) < UNLIMITED:
@@ -389,7 +385,7 @@ class _Reader:
         }
         if (j.name, master) in told:  # the sidecar says it in full
             return
-        factors = (self._number(mimic, "offset", 0.0), self._number(mimic, "multiplier", 1.0), 0, 0, 0)
+        factors = (self._numbers.number(mimic, "offset", 0.0), self._numbers.number(mimic, "multiplier", 1.0), 0, 0, 0)
         self.equalities.append((mimic, {"joint1": j.name, "joint2": master, "polycoef": numbers(factors)}))
 
     def _filter_neighbours(self, top: str) -> None:
@@ -416,212 +412,6 @@ class _Reader:
         if not len(section):
             self.document.root.remove(section)
 
-    # bodies -----------------------------------------------------------------------------------------------
-
-    def _inertial(self, link: str, body: Element) -> None:
-        e = self.links[link].find("inertial")
-        if e is None:
-            return
-        mass_element, inertia_element = e.find("mass"), e.find("inertia")
-        if mass_element is None:
-            raise InputError("an inertial without a mass", where=self.source.at(e))
-        mass = self._number(mass_element, "value", 0.0)
-        if mass < 0:
-            raise InputError(f"mass = {mass:g} kg", where=self.source.at(mass_element, "value"), allowed=">= 0")
-        keys = ("ixx", "iyy", "izz", "ixy", "ixz", "iyz")
-        i = [0.0] * 6 if inertia_element is None else [self._number(inertia_element, k, 0.0) for k in keys]
-        pos, quat = self._origin(e)
-        attributes = {"pos": numbers(pos), "mass": number(mass)}
-        if max(abs(x) for x in i) < 2 * _LEAST:
-            if mass == 0:
-                return
-            attributes["diaginertia"] = "0 0 0"
-        else:
-            full = np.array([[i[0], i[3], i[4]], [i[3], i[1], i[5]], [i[4], i[5], i[2]]])
-            full = self._physical(full, link, inertia_element if inertia_element is not None else e)
-            r = rotation(quat)
-            turned = full if np.array_equal(quat, [1, 0, 0, 0]) else r @ full @ r.T
-            flat = [turned[0, 0], turned[1, 1], turned[2, 2], turned[0, 1], turned[0, 2], turned[1, 2]]
-            attributes["fullinertia" if any(flat[3:]) else "diaginertia"] = numbers(flat if any(flat[3:]) else flat[:3])
-        self.document.add(body, "inertial", attributes, e)
-
-    def _physical(self, full: Array, link: str, e: Element) -> Array:
-        """An inertia that a body can have; one that is off by rounding is mended and noted, others when asked for."""
-        values, axes = np.linalg.eigh(full)
-        excess = float(values[2] - values[0] - values[1])
-        if values[0] > _LEAST and excess <= 0:
-            return full
-        text = " ".join(f"{v:.4g}" for v in values)
-        if not self.options.mend and (values[0] <= _LEAST or excess > ROUNDED * values[2]):
-            raise InputError(
-                f"no body has the principal inertias {text} kg m^2",
-                where=self.source.at(e),
-                allowed="> 0, and each at most the others' sum",
-                run_next="--mend makes it just possible",
-            )
-        least = max(1e-3 * float(np.abs(values).max()), 2 * _LEAST)  # a rod a thirtieth as thick as long
-        mended = np.maximum(values, least)
-        mended[:2] += 0.5 * max(float(mended[2] - mended[0] - mended[1]), 0.0) * (1 + 1e-6)
-        now = " ".join(f"{v:.4g}" for v in mended)
-        said = f"link {link}: principal inertias {text} kg m^2, which no body has, became {now}"
-        (self.notes if excess <= ROUNDED * values[2] and values[0] > _LEAST else self.losses).append(said)
-        return np.asarray(axes @ np.diag(mended) @ axes.T)
-
-    def _shapes(self, link: str, body: Element) -> None:
-        """Visual and collision shapes as geoms."""
-        element = self.links[link]
-        seen = any(True for _ in element.iter("visual"))
-        touching = {self._signature(c): c for c in element.findall("collision") if c.get("name")}
-        done: set[tuple[Any, ...]] = set()
-        for shape in _shapes(element):
-            visual = shape.tag == "visual"
-            signature = self._signature(shape)
-            both = (
-                bool(shape.get("name"))
-                and signature in touching
-                and any(self._signature(v) == signature for v in element.findall("visual"))
-            )
-            if both and signature in done:
-                continue
-            done.add(signature)
-            attributes: dict[str, str] = {}
-            self._name(shape, link, attributes)
-            if not self._geometry(shape, attributes, visual and not both):
-                continue
-            pos, quat = self._origin(shape)
-            if np.any(pos):
-                attributes["pos"] = numbers(pos)
-            if not np.array_equal(quat, [1, 0, 0, 0]):
-                attributes["quat"] = numbers(quat)
-            if visual and not both:
-                attributes |= {"contype": "0", "conaffinity": "0", "group": "2"}
-            elif seen and not both:
-                attributes["group"] = "3"
-            colour = self._colour(shape)
-            if colour:
-                attributes["rgba"] = colour
-            self.document.add(body, "geom", attributes, shape)
-
-    def _signature(self, shape: Element) -> tuple[Any, ...]:
-        geometry = shape.find("geometry")
-        inner = () if geometry is None or not len(geometry) else (geometry[0].tag, *sorted(geometry[0].attrib.items()))
-        pos, quat = self._origin(shape)
-        return (shape.get("name"), *pos, *quat, inner)
-
-    def _name(self, shape: Element, link: str, attributes: dict[str, str]) -> None:
-        """MuJoCo wants a geom's name once in a model; URDF does not."""
-        name = shape.get("name")
-        if name and self._used_names[name] == 1:
-            twins = [s for s in _shapes(self.links[link]) if s.get("name") == name]
-            if len(twins) == 1 or len({self._signature(s) for s in twins}) == 1:
-                attributes["name"] = name
-
-    def _geometry(self, shape: Element, attributes: dict[str, str], only_seen: bool) -> bool:
-        """Type and size of a shape; False when it is dropped, which is said."""
-        geometry = shape.find("geometry")
-        inner = None if geometry is None else next(iter(geometry), None)
-        if inner is None:
-            raise InputError("a shape without a geometry", where=self.source.at(shape))
-        if inner.tag == "mesh":
-            return self._mesh(inner, attributes, only_seen)
-        sizes = {
-            "box": lambda: self._vector(inner, "size", 3) / 2,
-            "sphere": lambda: [self._number(inner, "radius")],
-            "cylinder": lambda: [self._number(inner, "radius"), self._number(inner, "length") / 2],
-            "capsule": lambda: [self._number(inner, "radius"), self._number(inner, "length") / 2],
-        }
-        if inner.tag not in sizes:
-            if only_seen:
-                self.losses.append(f"{self.source.at(inner)}: visual shape")
-                return False
-            allowed = ", ".join([*sizes, "mesh"])
-            raise Unsupported(f"geometry <{inner.tag}>", where=self.source.at(inner), allowed=allowed)
-        size = np.array(sizes[inner.tag](), float)
-        if not np.all(size > 0) and only_seen:
-            self.losses.append(f"{self.source.at(inner)}: visual shape of size {numbers(size)}")
-            return False
-        if not np.all(size > 0):
-            raise InputError(f"size {numbers(size)}", where=self.source.at(inner), allowed="> 0")
-        attributes |= {"type": inner.tag, "size": numbers(size)}
-        return True
-
-    def _mesh(self, e: Element, attributes: dict[str, str], only_seen: bool) -> bool:
-        where = self.source.at(e, "filename")
-        reference = e.get("filename", "")
-        if self._strip:
-            reference = reference.replace("\\", "/").rsplit("/", 1)[-1]
-        path = self.files.find(reference, self._folders, where)
-        scale = self._vector(e, "scale", 3, "1 1 1")
-        if not np.all(scale):
-            raise InputError(f"scale {numbers(scale)}", where=self.source.at(e, "scale"), allowed="not 0")
-        variant = "" if np.array_equal(scale, [1, 1, 1]) else numbers(scale)
-        key = (str(path), variant)
-        if key not in self._meshes:
-            prepared = self._prepared(path, where, only_seen)
-            if prepared is None:
-                return False
-            file = self.files.keep(path, where, prepared.suffix, prepared.data)
-            taken = {m.get("name") for m in self.asset}
-            stem, n = Path(file).stem, 2
-            name = stem
-            while name in taken:
-                name, n = f"{stem}_{n}", n + 1
-            mesh = {"name": name, "file": file} | ({"scale": variant} if variant else {})
-            # flat visual meshes have no volume; no mass is ever taken from a mesh here
-            self.document.add(self.asset, "mesh", mesh | ({"inertia": "shell"} if only_seen else {}), e)
-            self._meshes[key] = name
-            self._mesh_colour[name] = "" if prepared.rgba is None else numbers(np.round(prepared.rgba, 6))
-        elif not only_seen:
-            for m in self.asset:
-                if m.get("name") == self._meshes[key]:
-                    m.attrib.pop("inertia", None)
-        attributes |= {"type": "mesh", "mesh": self._meshes[key]}
-        return True
-
-    def _prepared(self, path: Path, where: str, only_seen: bool) -> Prepared | None:
-        try:
-            prepared = prepare(self.files.read(path, where), path.suffix, where)
-        except Unsupported:
-            if not only_seen:
-                raise
-            self.losses.append(f"{where}: visual mesh {path.name}: only STL, OBJ and DAE are read")
-            return None
-        self.notes += [f"{path.name}: {text}" for text in prepared.notes]
-        self.losses += [f"{path.name}: {text}" for text in prepared.losses]
-        return prepared
-
-    def _colour(self, shape: Element) -> str:
-        material = shape.find("material")
-        if material is not None and material.find("color") is None and material.get("name") in self.materials:
-            material = self.materials[material.get("name")]
-        if material is not None:
-            if material.find("texture") is not None:
-                self.losses.append(f"{self.source.at(shape)}: its texture")
-            colour = material.find("color")
-            if colour is not None:
-                return numbers(np.clip(self._vector(colour, "rgba", 4), 0, 1))
-        mesh = shape.find("geometry/mesh")
-        if mesh is not None:
-            for (path, _), name in self._meshes.items():
-                if Path(path).name == mesh.get("filename", "").replace("\\", "/").rsplit("/", 1)[-1]:
-                    return self._mesh_colour.get(name, "")
-        return ""
-
-    # what else stands in the file -------------------------------------------------------------------------
-
-    def _settings(self) -> None:
-        """MuJoCo's own extension of URDF: where meshes lie."""
-        compiler: dict[str, str] = {}
-        for e in self.source.root.iterfind("mujoco/compiler"):
-            compiler |= e.attrib
-        self._strip = compiler.pop("strippath", "false") == "true"
-        meshes = self.files.folder / compiler.pop("meshdir", compiler.pop("assetdir", ""))
-        self._folders = [meshes, self.files.folder]
-        self._mesh_colour: dict[str, str] = {}
-        rest = sorted(set(compiler) - {"discardvisual", "fusestatic", "angle", "texturedir", "assetdir"})
-        if rest:
-            self.losses.append(f"MuJoCo compiler settings in the file: {', '.join(rest)}")
-
     def _say_ignored(self) -> None:
         root = self.source.root
         counts = Counter(e.tag for e in root if e.tag not in ("link", "joint", "material"))
@@ -630,50 +420,6 @@ class _Reader:
         if counts.pop("mujoco", 0) and any(len(m) > len(m.findall("compiler")) for m in root.findall("mujoco")):
             counts["mujoco"] = 1
         self.losses += [f"{n} <{tag[:60]}> element{'s' * (n > 1)}" for tag, n in sorted(counts.items())]
-
-    # numbers ----------------------------------------------------------------------------------------------
-
-    def _number(self, e: Element, key: str, default: float | None = None, largest: float = HUGE) -> float:
-        text = e.get(key)
-        if text is None:
-            if default is None:
-                raise InputError(f"no {key}", where=self.source.at(e))
-            return default
-        return float(self._words(e, key, text, 1, largest)[0])
-
-    def _vector(self, e: Element, key: str, n: int, default: str | None = None) -> Array:
-        text = e.get(key, default)
-        if text is None:
-            raise InputError(f"no {key}", where=self.source.at(e))
-        return self._words(e, key, text, n)
-
-    def _words(self, e: Element, key: str, text: str, n: int, largest: float = HUGE) -> Array:
-        try:
-            values = np.array([float(word) for word in text.split()])
-        except ValueError:
-            values = np.zeros(0)
-        if len(values) != n or not np.isfinite(values).all():
-            what = "a number" if n == 1 else f"{n} numbers"
-            raise InputError(f"{key}={text[:60]!r}", where=self.source.at(e, key), allowed=what)
-        if np.abs(values).max() > largest:
-            raise InputError(f"{key}={text[:60]!r}", where=self.source.at(e, key), allowed=f"up to {largest:g}")
-        return values
-
-    def _origin(self, e: Element) -> tuple[Array, Array]:
-        origin = e.find("origin")
-        if origin is None:
-            return np.zeros(3), np.array([1.0, 0, 0, 0])
-        half = self._vector(origin, "rpy", 3, "0 0 0") / 2
-        quat = np.array([1.0, 0, 0, 0])
-        for k in (2, 1, 0):  # about fixed axes: first roll, then pitch, then yaw
-            turn = np.zeros(4)
-            turn[0], turn[1 + k] = np.cos(half[k]), np.sin(half[k])
-            quat = multiply(quat, turn)
-        return self._vector(origin, "xyz", 3, "0 0 0"), quat if np.any(half) else np.array([1.0, 0, 0, 0])
-
-
-def _shapes(link: Element) -> list[Element]:
-    return [*link.findall("visual"), *link.findall("collision")]
 
 
 def _joined(chain: list[_Joint]) -> tuple[Array, Array, list[tuple[Array, Array]]]:
