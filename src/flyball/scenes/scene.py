@@ -90,6 +90,7 @@ class Scene:
       assumptions: engine settings the scene was authored for, e.g. ``{"timestep": 0.002}``.
       deformables: cloth, soft bodies, grains; most engines refuse them.
       cameras: what watches it, besides the cameras of the model.
+      assets: files that the model names (meshes, textures), name -> bytes.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Scene:
     assumptions: Mapping[str, float | str] = field(default_factory=dict)
     deformables: tuple[Deformable, ...] = ()
     cameras: tuple[Camera, ...] = ()
+    assets: Mapping[str, bytes] = field(default_factory=dict)
 
     def rigid_only(self, where: str) -> None:
         """For engines that have nothing else.

@@ -130,7 +130,7 @@ class World:
                     self._half_play = (v + self.unmodelled.backlash_rad)[:, None] / 2
                 elif kind == "event":
                     self._limits[rest.removesuffix(".threshold")] = v
-                elif kind in ("body", "geom", "joint", "actuator"):
+                elif kind not in ("sensor", "start"):  # an engine's field; it refuses what it lacks
                     own = fields.get(b.target)
                     own = self._own(b.target) if own is None else own
                     new = own.copy()

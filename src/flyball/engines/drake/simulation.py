@@ -71,7 +71,7 @@ class DrakeEngine:
         without, see ``build.IGNORABLE``, comma-separated).
         """
         try:
-            assets = dict(getattr(scene, "assets", None) or {})
+            assets = dict(scene.assets)
             model = mujoco.MjSpec.from_string(scene.model, assets=assets).compile()
         except ValueError as err:
             raise InputError(f"the model does not compile: {err}", where=f"scene {scene.name}") from err

@@ -65,7 +65,7 @@ class MujocoEngine:
     ) -> MujocoSimulation:
         """Build n worlds; see ``flyball.engines.Engine.open``."""
         try:
-            spec = mujoco.MjSpec.from_string(scene.model, assets=dict(getattr(scene, "assets", None) or {}))
+            spec = mujoco.MjSpec.from_string(scene.model, assets=dict(scene.assets))
             spec.compile()
         except ValueError as err:
             raise InputError(f"the model does not compile: {err}", where=f"scene {scene.name}") from err
