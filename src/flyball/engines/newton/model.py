@@ -159,9 +159,8 @@ def build(m: mujoco.MjModel, scene: Scene, solver: Solver, n: int, device: Any, 
 
 def _import(builder: Any, scene: Scene) -> None:
     """Newton's own importer; meshes come from the scene's assets, through a folder of their own."""
-    assets: Mapping[str, bytes] = getattr(scene, "assets", None) or {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, data in assets.items():
+        for name, data in scene.assets.items():
             Path(folder, os.path.basename(name)).write_bytes(data)
         try:
             builder.add_mjcf(
