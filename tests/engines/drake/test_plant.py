@@ -65,6 +65,36 @@ def test_mass_matrix_and_gravity_and_centrifugal_forces_are_mujocos():
             np.testing.assert_allclose(seen[f"body:{body}.velocity"][0], twist[[3, 4, 5, 0, 1, 2]], atol=1e-12)
 
 
+ACTUATORS = ('<position joint="r" kp="3" kv=".1"/>', '<velocity joint="r" kv=".2"/>')
+
+
+@pytest.mark.parametrize("actuators", [0, 1, 2])
+@pytest.mark.parametrize("joint", ["", 'frictionloss=".1"', 'stiffness="2"', 'stiffness="2" frictionloss=".1"'])
+def test_everything_on_one_joint_adds_up(joint, actuators):
+    """Servos, spring and friction are actuators in Drake, which knows one armature of a joint, whatever drives it."""
+    model = f"""<mujoco><option timestep="0.0005" gravity="0 0 0"/><worldbody><body>
+    <joint name="r" axis="0 0 1" armature=".05" damping=".02" {joint}/>
+    <inertial pos="0 0 0" mass="1" diaginertia=".2 .2 .1"/></body></worldbody><actuator>
+    {"".join(ACTUATORS[:actuators])}
+    </actuator></mujoco>"""
+    seen = []
+    for sim in both(model):
+        sim.push("r", np.array([[2.0]]))
+        controls = np.full((1, 2000, sim.layout.nu), 0.5)
+        seen.append(sim.rollout(controls, 1, {"joint:r.position": "last"})["joint:r.position"][0, :, 0])
+    assert np.ptp(seen[0]) > 0.2
+    np.testing.assert_allclose(seen[1], seen[0], atol=0.004)  # MuJoCo's friction creeps where Drake's holds
+
+
+def test_a_fixed_body_without_mass_keeps_its_inertia():
+    model = """<mujoco><worldbody><body><joint name="r" axis="0 0 1"/>
+    <inertial pos="0 0 0" mass="1" diaginertia="1 1 1"/>
+    <body pos="0 0 .1"><inertial pos="0 0 0" mass="0" diaginertia=".1 .1 .1"/></body></body></worldbody></mujoco>"""
+    sim = opened(model)
+    matrix = sim._worlds[0].built.plant.CalcMassMatrix(sim._worlds[0].plant_context)
+    np.testing.assert_allclose(matrix, 1.1, rtol=1e-8)
+
+
 def test_a_passive_second_is_mujocos_to_the_order_of_the_step():
     ends = []
     for sim in both(TREE):

@@ -38,6 +38,8 @@ from flyball.engines.drake.drives import Drives, read_drives
 _JOINT, _EQ = mujoco.mjtJoint, mujoco.mjtEq
 _CREEP = 1e-4
 """Speed at which dry friction of a joint is fully there [rad/s or m/s]."""
+_NO_MASS = 1e-9
+"""Of a body that has inertia but no mass, which Drake cannot say [kg]."""
 IGNORABLE = {
     "condim": "torsional and rolling friction of points (boxes, cylinders and meshes touch in patches that have it)",
     "margin": "contacts that push before they touch",
@@ -227,7 +229,9 @@ def _bodies(plant: Any, m: Any, instances: Sequence[Any]) -> tuple[list[Any], li
 def _inertia(m: Any, b: int) -> Any:
     mass = float(m.body_mass[b])
     if mass == 0:
-        return SpatialInertia.Zero()
+        if not m.body_inertia[b].any():
+            return SpatialInertia.Zero()
+        mass = _NO_MASS
     moments = RotationalInertia(*m.body_inertia[b]).ReExpress(contact.rotation(m.body_iquat[b]))
     return SpatialInertia.MakeFromCentralInertia(mass, m.body_ipos[b], moments)
 
@@ -239,13 +243,15 @@ def _drive(plant: Any, m: Any, joints: Sequence[Any], drives: Drives) -> list[tu
       Of each servo, its model instance and place among that one's actuators.
     """
     count: Counter[Any] = Counter()
-    armature = {j: float(m.dof_armature[m.jnt_dofadr[j]]) for j in range(m.njnt) if joints[j].num_velocities() == 1}
+    driven = set()
 
     def add(name: str, j: int, p: float, d: float, limit: float) -> tuple[Any, int]:
         actuator = plant.AddJointActuator(name, joints[j], limit)
         if p or d:
             actuator.set_controller_gains(PdControllerGains(p=p, d=d))
-        actuator.set_default_rotor_inertia(armature.pop(j, 0.0))
+        driven.add(j)
+        # of several actuators on a joint, Drake takes the last one's
+        actuator.set_default_rotor_inertia(float(m.dof_armature[m.jnt_dofadr[j]]))
         actuator.set_default_gear_ratio(1.0)
         instance = actuator.model_instance()
         count[instance] += 1
@@ -256,7 +262,7 @@ def _drive(plant: Any, m: Any, joints: Sequence[Any], drives: Drives) -> list[tu
         friction = float(m.dof_frictionloss[m.jnt_dofadr[j]])
         if friction > 0 and joints[j].num_velocities() == 1:
             add(f"friction{j}", j, 0.0, friction / _CREEP, friction)
-        elif armature.get(j, 0.0) > 0:
+        elif m.dof_armature[m.jnt_dofadr[j]] > 0 and j not in driven:
             add(f"armature{j}", j, 0.0, 0.0, np.inf)
     return servos
 
