@@ -24,7 +24,7 @@ from flyball.scenes.usd.read_shapes import ShapesReader
 from flyball.scenes.usd.references import References, label
 from flyball.scenes.usd.stage import foreign
 from flyball.scenes.usd.tree import Forest, Link, Node, angle_between, is_body, is_kinematic
-from flyball.scenes.usd.values import Names, Values, inverse, placed, word
+from flyball.scenes.usd.values import Names, Values, inverse, placed, quat, word
 from flyball.scenes.usd.vocabulary import DISABLE, ENABLE, FREE, JOINT, MJCF_WORDS, OPTION, authored, radians
 
 NO_BASE = Usd.TraverseInstanceProxies(Usd.PrimDefaultPredicate)
@@ -229,8 +229,8 @@ class _Reader:
         assert mass is not None
         if not np.isfinite(mass) or mass < 0:
             raise v.bad(prim, f"physics:mass = {mass:g}", "a number above 0 kg, or 0 for computed from density")
-        # one point and one length scale of a body: what its local units are in metres
-        frame, scale = v.split(prim, v.frame(prim))
+        _, scale = v.split(prim, v.frame(prim))
+        scale = np.where(np.abs(scale - 1) < 1e-9, 1.0, scale)
         inertia = self._inertia(prim, api, scale)
         com = v.vector(prim, api.GetCenterOfMassAttr()) if api.GetCenterOfMassAttr().HasAuthoredValue() else None
         if mass == 0:
@@ -244,47 +244,49 @@ class _Reader:
             return
         if com is None or not np.isfinite(com).all():
             com = np.zeros(3)
-        point = inverse(frame) @ v.frame(prim) @ np.append(com, 1.0)
-        SubElement(e, "inertial", self._inertial(prim, mass * v.kilograms, point[:3], inertia * v.kilograms))
+        moments, axes = inertia
+        stated = self._inertial(prim, moments * v.kilograms)
+        where = {"pos": word(com * scale), "quat": word(axes)}
+        SubElement(e, "inertial", {**where, "mass": word(mass * v.kilograms), "diaginertia": word(stated)})
 
-    def _inertia(self, prim: Usd.Prim, api: Any, scale: Array) -> Array | None:
-        """About the centre of mass in the body's axes [stage's mass unit * m^2], (3, 3); None when not stated."""
+    def _inertia(self, prim: Usd.Prim, api: Any, scale: Array) -> tuple[Array, Array] | None:
+        """Principal moments [stage's mass unit * m^2], (3,), and the quaternion of their axes; None when not stated."""
         v = self.values
         unit = float(np.mean(scale)) ** 2
-        full = v.get(prim, "newton:inertia", "DoubleArray")
-        if full is not None and len(full):
-            if len(full) != 6:
-                raise v.bad(prim, f"newton:inertia has {len(full)} numbers", "6")
-            xx, yy, zz, xy, xz, yz = full * unit
-            return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
         moments = v.vector(prim, api.GetDiagonalInertiaAttr())
-        if moments is None or not np.any(moments):
-            return None
         axes = v.vector(prim, api.GetPrincipalAxesAttr())
-        r = rotation(axes) if axes is not None and np.any(axes) else np.eye(3)
-        return np.asarray(r @ np.diag(moments * unit) @ r.T)
+        axes = axes if axes is not None and np.any(axes) else np.array([1.0, 0, 0, 0])
+        full = v.get(prim, "newton:inertia", "DoubleArray")
+        if full is None or not len(full):
+            return None if moments is None or not np.any(moments) else (moments * unit, axes)
+        if len(full) != 6:
+            raise v.bad(prim, f"newton:inertia has {len(full)} numbers", "6")
+        xx, yy, zz, xy, xz, yz = full
+        tensor = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+        if moments is not None:
+            r = rotation(axes)
+            if np.abs(r @ np.diag(moments) @ r.T - tensor).max() <= 1e-9 * np.abs(tensor).max():
+                return moments * unit, axes
+        found, columns = np.linalg.eigh(tensor)
+        return found * unit, quat(columns * np.array([1.0, 1.0, np.linalg.det(columns)]))
 
-    def _inertial(self, prim: Usd.Prim, mass: float, com: Array, inertia: Array) -> dict[str, str]:
-        diagonal = np.diag(inertia)
-        if np.any(inertia != np.diag(diagonal)):
-            diagonal, axes = np.linalg.eigh(inertia)
-            axes = axes * np.array([1.0, 1.0, np.linalg.det(axes)])
-        else:
-            axes = np.eye(3)
-        big = int(np.argmax(diagonal))
-        others = float(diagonal.sum() - diagonal[big])
-        if diagonal.min() < 0:
-            raise self.values.bad(prim, f"moments of inertia {word(diagonal)}", "none below 0 kg m^2")
-        if diagonal[big] > others:
-            if diagonal[big] > others * (1 + 1e-5):
-                what = f"moments of inertia {word(diagonal)} belong to no body"
-                raise self.values.bad(prim, what, "none larger than the other two together")
-            # a flat body's are equal to that, and rounding takes one over it
-            diagonal = diagonal.copy()
-            diagonal[big] = others
-        frame = np.eye(4)
-        frame[:3, :3], frame[:3, 3] = axes, com
-        return {"pos": "0 0 0", **placed(frame), "mass": word(mass), "diaginertia": word(diagonal)}
+    def _inertial(self, prim: Usd.Prim, moments: Array) -> Array:
+        """Moments that a body can have.
+
+        Raises:
+          InputError: these are not.
+        """
+        big = int(np.argmax(moments))
+        others = float(moments.sum() - moments[big])
+        if moments.min() < 0:
+            raise self.values.bad(prim, f"moments of inertia {word(moments)}", "none below 0 kg m^2")
+        if moments[big] > others * (1 + 1e-5):
+            what = f"moments of inertia {word(moments)} belong to no body"
+            raise self.values.bad(prim, what, "none larger than the other two together")
+        if moments[big] > others:  # a flat body's are equal to that, and rounding takes one over it
+            moments = moments.copy()
+            moments[big] = others
+        return moments
 
     # joints -----------------------------------------------------------------------------------------------
 

@@ -145,7 +145,9 @@ class Values:
             if size and abs(size - 1) > 1e-2:
                 name = attribute.GetName()
                 self.said.append(f"{prim.GetPath()}: {name} has length {size:.3g}; taken with length 1")
-            return out / size if size else np.array([1.0, 0, 0, 0])
+            if not size:
+                return np.array([1.0, 0, 0, 0])
+            return out if abs(size - 1) < 1e-12 else out / size
         plain = np.asarray(self.value(prim, attribute.GetName(), raw, "Float3"))
         digits = self._exact(prim, attribute.GetName(), raw)
         return plain if digits is None else digits
@@ -157,7 +159,7 @@ class Values:
         if raw is None:
             return None
         try:
-            out = np.asarray(raw, kind)
+            out: Array = np.asarray(raw, kind)
             out = out.reshape(-1, width) if width > 1 else out.reshape(-1)
         except (TypeError, ValueError, OverflowError) as err:
             raise self.bad(prim, f"{attribute.GetName()} is a {type(raw).__name__}", "an array of numbers") from err

@@ -207,16 +207,18 @@ def single(value: float) -> float:
 
 
 def authored(stored: float, to_si: Callable[[float], float], from_si: Callable[[float], float]) -> float:
-    """The shortest number in SI units that is stored as this single-precision number in USD's unit.
+    """The number in SI units that a single-precision number in USD's unit was most likely written as.
 
-    2.5 rad is stored as 143.23945 deg, which is 2.50000002 rad: what a person wrote comes back as it was written, and
-    what was computed comes back to single precision.
+    2.5 rad is stored as 143.23945 deg, which is 2.50000002 rad, and 70 deg as 70 deg: whichever has fewer digits is what
+    a person wrote, and comes back as it was; what was computed comes back to single precision.
     """
     exact = np.float32(stored)
     si = to_si(float(stored))
     if not np.isfinite(si) or single(stored) != stored:  # more digits than single precision has: nothing to guess
         return si
     for digits in range(1, 10):
+        if float(f"{stored:.{digits}g}") == stored:
+            return si
         short = float(f"{si:.{digits}g}")
         if np.float32(from_si(short)) == exact:
             return short

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pxr import Gf, Kind, Sdf, Usd, UsdGeom, UsdPhysics
+from pxr import Kind, Sdf, Usd, UsdGeom, UsdPhysics
 
 from flyball.base import InputError
 from flyball.robots.models.facts import facts, multiply, rotation
@@ -234,15 +234,15 @@ class _Tree:
             put(prim, "flyball:massless", "Bool", True)
         mass.CreateCenterOfMassAttr(vec3f(body.com))
         exact(prim, "physics:centerOfMass", body.com)
-        moments, axes = np.diag(body.inertia), np.eye(3)
-        if np.any(body.inertia != np.diag(moments)):
-            moments, axes = np.linalg.eigh(body.inertia)
+        index = [*self.model.bodies].index(body.name) + 1
+        moments, axes = self.m.body_inertia[index], self.m.body_iquat[index]
         if np.any(moments > 0):
             mass.CreateDiagonalInertiaAttr(vec3f(moments))
-            mass.CreatePrincipalAxesAttr(quatf(_quat_of(axes)))
+            mass.CreatePrincipalAxesAttr(quatf(axes))
+            exact(prim, "physics:diagonalInertia", moments)
+            exact(prim, "physics:principalAxes", axes)
             apply(prim, "NewtonMassAPI")
             i = body.inertia
-            # physics:diagonalInertia is single precision and needs an eigenvector; this one is neither
             put(prim, "newton:inertia", "DoubleArray", (i[0, 0], i[1, 1], i[2, 2], i[0, 1], i[0, 2], i[1, 2]))
         if body.gravcomp:
             put(prim, "mjc:gravcomp", "Float", body.gravcomp)
@@ -353,10 +353,3 @@ def _axis(axis: Any) -> tuple[str, Any]:
     if axis[near] == -1:
         return "XYZ"[near], np.concatenate([[0.0], np.eye(3)[(near + 1) % 3]])
     return "XYZ"[near], quat_between(unit, axis / np.linalg.norm(axis))
-
-
-def _quat_of(axes: Any) -> Any:
-    """Quaternion wxyz of an orthonormal frame, (3, 3); a left-handed one is mirrored first."""
-    r = axes * np.array([1.0, 1.0, np.linalg.det(axes)])
-    q = Gf.Matrix3d(*map(float, r.T.ravel())).ExtractRotation().GetQuat()
-    return np.array([q.GetReal(), *q.GetImaginary()])
