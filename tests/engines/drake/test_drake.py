@@ -106,6 +106,23 @@ def test_a_field_acts_as_if_the_model_had_been_authored_with_it():
     np.testing.assert_allclose(seen["body:box.position"][2, 0], (2 - 0.981) / 2, rtol=0.02)
 
 
+def test_a_mesh_rests_on_its_convex_hull():
+    corners = [(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]
+    faces = "f 1 2 4 3\nf 5 7 8 6\nf 1 5 6 2\nf 3 4 8 7\nf 1 3 7 5\nf 2 6 8 4\n"
+    cube = "".join(f"v {x / 20} {y / 20} {z / 20}\n" for x, y, z in corners) + faces
+    model = """<mujoco><asset><mesh name="m" file="cube.obj"/></asset><worldbody><geom type="plane" size="1 1 1"/>
+    <body name="b" pos="0 0 .06"><freejoint name="b"/><geom type="mesh" mesh="m" mass="2"/></body>
+    </worldbody></mujoco>"""
+    scene = Scene("mesh", model, (), assets={"cube.obj": cube.encode()})
+    seen = (
+        DrakeEngine()
+        .open(scene, 1)
+        .step(np.zeros((1, 500, 0)), {"body:b.position": "last", "contact:world|b.wrench": "last"})
+    )
+    np.testing.assert_allclose(seen["body:b.position"][0], [0, 0, 0.05], atol=1e-3)
+    assert seen["contact:world|b.wrench"][0, 2] == pytest.approx(2 * 9.81, rel=1e-3)
+
+
 def test_worlds_with_equal_fields_share_a_diagram():
     sim = DrakeEngine().open(Scene("resting", RESTING, ()), 4)
     assert len({id(w.built) for w in sim._worlds}) == 1

@@ -120,6 +120,17 @@ def test_derivatives_are_the_engines_own(remote):
         RemoteEngine("servo").open(Scene("one", ONE, ()), 1).gradient(np.zeros((1, 0)), "state", 1e-6)
 
 
+def test_files_of_a_scene_go_along(remote):
+    obj = b"v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 3 2\nf 1 2 4\nf 2 3 4\nf 1 4 3\n"
+    model = """<mujoco><asset><mesh name="m" file="a.obj"/></asset><worldbody><body name="b"><freejoint name="b"/>
+    <geom type="mesh" mesh="m" density="600"/></body></worldbody></mujoco>"""
+    masses = [
+        engine.open(Scene("mesh", model, (), assets={"a.obj": obj}), 1).get("body:b.mass")
+        for engine in (HERE(), remote)
+    ]
+    assert masses[0] == masses[1] == pytest.approx(100.0)
+
+
 def test_what_it_gives_is_ones_own(remote):
     """No later call changes what an earlier one gave, and no argument is kept."""
     sim = remote.open(MIXED.scene, 2, threads=1)

@@ -44,11 +44,13 @@ class DrakeEngine:
     version = version("drake")
     capabilities: Mapping[str, Level] = {
         "rigid": "exact",
+        "articulation": "exact",
         "contact": "approximate",
         "contact_wrench": "exact",
         "restitution": "unsupported",
-        "frictionloss": "approximate",
+        "armature": "exact",
         "equality": "exact",
+        "frictionloss": "approximate",
         "per_world_parameters": "exact",
         "save_restore": "exact",
         "ball_joints": "unsupported",
@@ -58,6 +60,7 @@ class DrakeEngine:
         "fluid": "unsupported",
         "gradient": "unsupported",
         "cloth": "unsupported",
+        "soft": "unsupported",
         "granular": "unsupported",
     }
 
