@@ -1,0 +1,168 @@
+"""What one more episode says about a calibrated robot: signed numbers that are sensitive to wear, for ``drift``.
+
+In: a calibration, and an episode of a recorded set-up or logged attempts of a task's robot. Out: per parameter its
+one-step shift, and the replay error for everything that is no parameter.
+
+Method: the episode is replayed open loop at the calibrated values and with every parameter a little up and down. The
+shift of parameter j is the Gauss-Newton step with the other parameters held, -J_j r / J_j J_j, on the unit cube of the
+parameter's scale: the score of the parameter over its information. What the model has wrong appears in it as an offset
+that is the same before and after; only its change counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flyball.base import InputError, Refused
+from flyball.calibration.calibration import Calibration, scene_digest
+from flyball.calibration.fit import from_unit, to_unit
+from flyball.calibration.fleet import Fitted
+from flyball.calibration.problem import Replay, ReplayProblem
+from flyball.calibration.rigs import Rig
+from flyball.scenes import Parameter
+from flyball.tasks import Task
+from flyball.tasks.world import Attempts, World
+
+Array = NDArray[np.float64]
+
+REPLAY_ERROR = "replay error"
+"""Name of the stream that is no parameter: logarithm of the error of the replay at the calibrated values."""
+STEP = 0.02
+"""Step of the differences on the unit cube, about the change that is looked for: friction is rough on smaller ones."""
+NO_SENSITIVITY = 1e-9
+"""A parameter whose information is below this is not seen by the episode; its shift is 0."""
+
+
+@dataclass(frozen=True)
+class Residual:
+    """Of one episode.
+
+    Attributes:
+      streams: the parameters' paths, and ``REPLAY_ERROR`` last.
+      values: their shifts on the unit cube and the logarithm of the replay error, (streams,).
+      precision: information on each shift: squared scaled residuals per squared unit; 0 for the replay error.
+      duration_s: of the episode [s].
+      regime: what it may be compared with.
+    """
+
+    streams: tuple[str, ...]
+    values: Array
+    precision: Array
+    duration_s: float
+    regime: str
+
+
+def recording_residuals(
+    rig: Rig, calibration: Calibration, replays: Sequence[Replay], *, threads: int = 1
+) -> list[Residual]:
+    """Residuals of recordings of a set-up under its calibration, one each.
+
+    Raises:
+      Refused: the calibration is of another scene.
+    """
+    if calibration.scene != scene_digest(rig.scene):
+        raise Refused(
+            f"the calibration of {calibration.rig} was fitted to another scene", where=rig.name,
+            allowed=calibration.scene[:12], run_next="flyball calibrate",
+        )  # fmt: skip
+    problem = ReplayProblem(
+        rig.scene, rig.compared, replays, calibration.paths, engine=rig.engine, threads=threads, stride=rig.stride,
+        unit_size=rig.unit_size,
+    )  # fmt: skip
+    ps = problem.parameters
+    residuals = problem.residuals(from_unit(ps, _around(to_unit(ps, calibration.best))))
+    episode = problem.groups["episode"]
+    steps = _steps(ps, to_unit(ps, calibration.best))
+    out = []
+    for replay in replays:
+        r = residuals[:, episode == replay.name]
+        out.append(_residual(calibration.paths, r, steps, float(replay.t[-1]), replay.regime))
+    return out
+
+
+def attempt_residuals(
+    task: Task, fitted: Fitted, logged: Attempts, *, regimes: Sequence[str] | None = None, threads: int = 1
+) -> list[Residual]:
+    """Residuals of logged attempts of a task's robot under its calibration, one each.
+
+    Where something slips in the log and holds in the replay, the two part for good. So every sample counts the less the
+    further any of the replays is from the log: 1 / (1 + r^2), r in spreads of the signal.
+
+    Args:
+      fitted: the robot's calibration; its marginal medians are replayed.
+      logged: complete attempts.
+      regimes: per attempt, what it may be compared with, e.g. the release; the task's name when None.
+    """
+    ps = tuple(task.scene.parameter(p) for p in watched_paths(task, fitted))
+    if not ps:
+        raise InputError("the calibration has no parameter that moves a replay", where=task.name)
+    samples = fitted.values()
+    centre = np.array([float(np.median(p.to_unit(samples[p.path]))) for p in ps])
+    units = _around(centre)
+    full = task.scene.nominal(len(units)) | {k: np.full(len(units), np.median(v)) for k, v in samples.items()}
+    full |= {p.path: cast(Array, p.from_unit(units[:, j])) for j, p in enumerate(ps)}
+    world, steps = World(task, len(units), threads=threads), _steps(ps, centre)
+    paths = tuple(p.path for p in ps)
+    out = []
+    for i in range(len(logged.events)):
+        real = {k: x[i : i + 1] for k, x in logged.signals.items()}
+        tiled = {k: np.repeat(x, len(units), axis=0) for k, x in real.items()}
+        actions = np.concatenate([tiled[s.name] for s in task.embodiment.actions], axis=-1)
+        replay = world.replay(full, actions, task.seen_starts(tiled, full))
+        columns = []
+        for spec in task.embodiment.observations:
+            y = real[spec.name][0]
+            # A signal that hardly moves is not more exact for that: its noise counts, five times to be safe.
+            scale = np.maximum(y.std(axis=0), 5 * np.asarray(task.noise[spec.name]))
+            r = np.nan_to_num((replay.signals[spec.name] - y) / np.maximum(scale, 1e-9), nan=1e3, posinf=1e3)
+            columns.append((r / np.sqrt(y.shape[1])).reshape(len(units), y.shape[0], -1))
+        r = np.concatenate(columns, axis=2)
+        furthest = np.linalg.norm(r, axis=2).max(axis=0)
+        r = (r / np.sqrt(1 + furthest[:, None] ** 2)).reshape(len(units), -1)
+        out.append(_residual(paths, r, steps, task.horizon_s, task.name if regimes is None else regimes[i]))
+    return out
+
+
+def watched_paths(task: Task, fitted: Fitted) -> tuple[str, ...]:
+    """Parameters that move a replay: not thresholds of events, places where things start, or sensors' noise."""
+
+    def moves(p: Parameter) -> bool:
+        return any(not b.target.startswith(("event:", "start:")) and not b.target.endswith(".noise") for b in p.binds)
+
+    return tuple(p for p in fitted.paths if moves(task.scene.parameter(p)))
+
+
+def shifted(parameter: Parameter, calibrated: float, shift: float) -> float:
+    """The value that a shift on the unit cube leads to from the calibrated one."""
+    return float(parameter.from_unit(np.clip(parameter.to_unit(calibrated) + shift, 0.0, 1.0)))
+
+
+def _around(centre: Array) -> Array:
+    """The centre (p,), then every coordinate up, then down, on the unit cube, (1 + 2 p, p)."""
+    moved = STEP * np.eye(len(centre))
+    return np.clip(np.concatenate([centre[None], centre + moved, centre - moved]), 0.0, 1.0)
+
+
+def _steps(parameters: Sequence[Parameter], centre: Array) -> Array:
+    """Distance between up and down: less than 2 steps for a parameter on its bound, (p,)."""
+    p = len(parameters)
+    units = _around(centre)
+    return np.einsum("jj->j", units[1 : 1 + p] - units[1 + p :]).copy()
+
+
+def _residual(paths: Sequence[str], r: Array, steps: Array, duration_s: float, regime: str) -> Residual:
+    """From scaled residuals r (1 + 2 p, m) at centre, up, down."""
+    p = len(steps)
+    slopes = (r[1 : 1 + p] - r[1 + p :]) / steps[:, None]
+    information = np.einsum("jm,jm->j", slopes, slopes)
+    seen = information > NO_SENSITIVITY
+    shift = np.where(seen, -slopes @ r[0] / np.where(seen, information, 1.0), 0.0)
+    error = float(np.log(np.sqrt(np.mean(r[0] ** 2)) + 1e-12))
+    return Residual(
+        (*paths, REPLAY_ERROR), np.append(shift, error), np.append(information, 0.0), duration_s, regime
+    )  # fmt: skip

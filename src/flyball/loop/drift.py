@@ -1,0 +1,282 @@
+"""Which robots of a workspace have drifted since they were calibrated?
+
+In: a workspace with calibrations and the episodes that came after them. Out: one line per robot; the tests' states as
+rows of the store (kind ``drift``), so that the next call only looks at new episodes, and a killed one loses few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from flyball.base import InputError, Missing
+from flyball.base.steps import json_of
+from flyball.base.store import Store
+from flyball.base.workspace import Workspace
+from flyball.calibration.calibration import Calibration
+from flyball.calibration.drift import BASELINE, DriftTest
+from flyball.calibration.fit import Progress, Silent
+from flyball.calibration.residual import (
+    REPLAY_ERROR,
+    Residual,
+    attempt_residuals,
+    recording_residuals,
+    shifted,
+    watched_paths,
+)
+from flyball.calibration.rigs import rig_for, rigs
+from flyball.episodes import Episode
+from flyball.episodes.catalogue import Catalogue, EpisodeRow
+from flyball.loop.logs import attempts_of
+from flyball.loop.stages import standing_from
+from flyball.loop.work import fitted_from
+from flyball.scenes import Parameter
+from flyball.tasks import Task, tasks
+
+State = Literal["quiet", "drifting", "not enough episodes"]
+RIVAL = 0.5
+"""A parameter that explains at least this share of what the best one does is named beside it."""
+_TOGETHER = 16  # episodes between two writings of a test's state
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A parameter that would explain the change, were it alone.
+
+    Attributes:
+      path, unit: of the parameter.
+      calibrated, now: its value then, and with the shift.
+      text: the shift for people, e.g. ``+21 %``.
+      at_bound: the shift leads out of the parameter's range.
+    """
+
+    path: str
+    unit: str
+    calibrated: float
+    now: float
+    text: str
+    at_bound: bool
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What is known of one robot since its calibration.
+
+    Attributes:
+      robot: its name; the set-up's where recordings name no robot.
+      of: set-up or task.
+      calibration: digest.
+      state: ``quiet``, ``drifting`` or ``not enough episodes``.
+      episodes: since the calibration.
+      baseline: so many of them are taken for the robot as it was calibrated.
+      hours: duration of them all [h].
+      evidence: as a share of the threshold.
+      since: number of the first changed episode, from 1; 0 while quiet.
+      since_digest: its digest.
+      stream: what raised the alarm.
+      moved: the likeliest parameter and its rivals.
+      unreadable: episodes that could not be replayed, each with the reason.
+      run_next: what to do.
+    """
+
+    robot: str
+    of: str
+    calibration: str
+    state: State
+    episodes: int
+    baseline: int
+    hours: float
+    evidence: float
+    since: int = 0
+    since_digest: str = ""
+    stream: str = ""
+    moved: tuple[Moved, ...] = ()
+    unreadable: tuple[str, ...] = ()
+    run_next: str = ""
+
+    def line(self) -> str:
+        """The answer in one line."""
+        head = f"{self.robot} ({self.of}): {self.state}"
+        if self.state == "not enough episodes":
+            return f"{head}: {self.episodes} since its calibration, watched after {self.baseline}"
+        if self.state == "quiet":
+            return f"{head} for {self.episodes} episodes ({self.hours:.2g} h)"
+        named = " or ".join(f"{m.path} {m.text}" for m in self.moved) or "no parameter that the episodes show"
+        if self.stream == REPLAY_ERROR:
+            named = f"the replay error changed more than any parameter explains (nearest: {named})"
+        return f"{head} since episode {self.since} ({self.since_digest[:12]}): {named}; next: {self.run_next}"
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """One calibrated robot: what to look at, and how."""
+
+    robot: str
+    of: str
+    calibration: str
+    parameters: tuple[Parameter, ...]
+    calibrated: tuple[float, ...]
+    rows: Sequence[EpisodeRow]
+    residual: Callable[[Episode], Residual | None]
+    again: str
+
+
+def watch(
+    workspace: Workspace,
+    *,
+    hours: float = 1000.0,
+    baseline: int = BASELINE,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> list[Watched]:
+    """Look at all new episodes of every calibrated robot.
+
+    Args:
+      hours: at most one false alarm per robot in so many hours of its episodes.
+      baseline: episodes after a calibration that are taken for the robot as it was calibrated.
+      seed: breaks ties; see ``DriftTest``.
+
+    Raises:
+      Missing: nothing here was calibrated.
+    """
+    progress = progress or Silent()
+    subjects = [*_set_ups(workspace), *_fleet(workspace.store)]
+    if not subjects:
+        raise Missing(
+            "no calibration to watch", where=str(workspace.path), allowed="a calibrated set-up or fleet",
+            run_next=f"flyball calibrate --workspace {workspace.path}",
+        )  # fmt: skip
+    return [_look(workspace.store, s, hours, baseline, seed, progress) for s in subjects]
+
+
+def _look(store: Store, who: _Subject, hours: float, baseline: int, seed: int, progress: Progress) -> Watched:
+    streams = (*(p.path for p in who.parameters), REPLAY_ERROR)
+    test = DriftTest(streams, hours=hours, baseline=baseline, seed=seed)
+    key = f"{who.of}/{who.robot}/{who.calibration}"
+    kept = store.row("drift", key)
+    if kept is not None:  # residuals stay what they are under another rate or baseline
+        for row in DriftTest.from_json(kept["test"], where=f"drift {key}").to_json()["episodes"]:
+            values = {k: row[k] for k in ("residuals", "duration_s", "regime", "precision")}
+            test.update(row["key"], **values)
+    known, unreadable = set(test.keys), dict(kept["unreadable"] if kept else {})
+    new = [r for r in who.rows if r.digest not in known and r.digest not in unreadable]
+    catalogue = Catalogue(store)
+    progress.stage(f"drift of {who.robot}", len(new))
+    for i, row in enumerate(new):
+        try:
+            found = who.residual(catalogue.load(row.digest))
+        except InputError as err:
+            found, unreadable[row.digest] = None, err.line()
+        if found is not None:
+            test.update(
+                row.digest, found.values.tolist(), duration_s=found.duration_s, regime=found.regime,
+                precision=found.precision.tolist(),
+            )  # fmt: skip
+        if (i + 1) % _TOGETHER == 0:
+            store.put_row("drift", key, {"test": test.to_json(), "unreadable": unreadable})
+        progress.advance()
+    out = _told(who, test, unreadable)
+    state = {"test": test.to_json(), "unreadable": unreadable}
+    if kept is None or new or kept["test"] != state["test"]:
+        store.put_row("drift", key, state | {"found": asdict(out)})
+    return out
+
+
+def _told(who: _Subject, test: DriftTest, unreadable: dict[str, str]) -> Watched:
+    common: dict[str, Any] = {
+        "robot": who.robot, "of": who.of, "calibration": who.calibration, "episodes": test.episodes,
+        "baseline": test.baseline, "hours": test.hours_watched, "evidence": test.evidence,
+        "unreadable": tuple(f"{digest[:12]}: {line}" for digest, line in unreadable.items()),
+    }  # fmt: skip
+    if test.alarm is None:
+        return Watched(state="quiet" if test.episodes > test.baseline else "not enough episodes", **common)
+    of = {p.path: (p, v) for p, v in zip(who.parameters, who.calibrated, strict=True)}
+    moves = [m for m in test.moves() if m.stream in of and m.explains > 0]
+    moved = tuple(_moved(*of[m.stream], m.shift) for m in moves if m.explains >= RIVAL * moves[0].explains)
+    look = test.alarm.stream == REPLAY_ERROR or not moved or moved[0].at_bound
+    return Watched(
+        state="drifting", since=test.alarm.since + 1, since_digest=test.keys[test.alarm.since],
+        stream=test.alarm.stream, moved=moved,
+        run_next=f"look at the robot, then {who.again}" if look else f"{who.again}; look at the robot if it goes on",
+        **common,
+    )  # fmt: skip
+
+
+def _moved(parameter: Parameter, calibrated: float, shift: float) -> Moved:
+    now = shifted(parameter, calibrated, shift)
+    beyond = not 0 <= float(parameter.to_unit(calibrated)) + shift <= 1
+    if parameter.scale == "log":
+        text = f"{now / calibrated - 1:+.0%}".replace("%", " %")
+    else:
+        text = f"{now - calibrated:+.2g} {parameter.unit}".strip()
+    return Moved(parameter.path, parameter.unit, calibrated, now, text, beyond)
+
+
+def _set_ups(workspace: Workspace) -> Iterator[_Subject]:
+    """Recorded set-ups with a calibration, one subject per robot that the recordings name."""
+    store = workspace.store
+    newest: dict[str, tuple[str, Calibration]] = {}
+    for name in rigs.names():
+        for artifact in store.find("calibration", rig=name)[-1:]:
+            newest[name] = (
+                artifact.digest,
+                Calibration.from_json(json_of(store, artifact), where=artifact.digest[:12]),
+            )
+    if not newest:
+        return
+    catalogue = Catalogue(store)
+    rows = catalogue.query("origin != 'simulation' AND verdict != 'rejected'")
+    of = {r.digest: rig_for(catalogue.load(r.digest), sorted(newest)) for r in rows}
+    for name, (digest, calibration) in newest.items():
+        rig, mine = rigs.load(name)(), [r for r in rows if of[r.digest] == name]
+        parameters = tuple(rig.scene.parameter(p) for p in calibration.paths)
+        for robot in dict.fromkeys(r.robot for r in mine):
+
+            def residual(episode: Episode, rig: Any = rig, calibration: Calibration = calibration) -> Residual:
+                return recording_residuals(rig, calibration, [rig.replay(episode)])[0]
+
+            own = [r for r in mine if r.robot == robot]
+            yield _Subject(
+                robot or name, name, digest, parameters, tuple(calibration.best.tolist()),
+                _after(own, set(calibration.data)), residual,
+                f"flyball calibrate --rig {name} --workspace {workspace.path}",
+            )  # fmt: skip
+
+
+def _fleet(store: Store) -> Iterator[_Subject]:
+    """Robots that the loop has calibrated, with the task of the logs that this was done with."""
+    standings = [row["standing"] for row in store.rows("turn") if "standing" in row]
+    if not standings:
+        return
+    catalogue = Catalogue(store)
+    for robot, digest in sorted(standing_from(standings[-1]).fits.items()):
+        artifact = store.artifact(digest, "calibration")
+        fitted, logs = fitted_from(json_of(store, artifact)), set(artifact.parents)
+        rows = [r for r in catalogue.query("verdict != 'rejected'") if r.robot == robot and r.task in tasks.names()]
+        learned = [r for r in rows if r.log_digest in logs]
+        if not learned:
+            continue
+        task: Task = tasks.load(learned[0].task)
+        parameters = tuple(task.scene.parameter(p) for p in watched_paths(task, fitted))
+        samples = fitted.values()
+
+        def residual(episode: Episode, task: Task = task, fitted: Any = fitted) -> Residual | None:
+            logged = attempts_of(task, [episode])
+            if not logged.events:  # stopped early: nothing to compare with
+                return None
+            return attempt_residuals(task, fitted, logged, regimes=[f"{task.name} {episode.release[:12]}"])[0]
+
+        yield _Subject(
+            robot, task.name, digest, parameters, tuple(float(np.median(samples[p.path])) for p in parameters),
+            _after([r for r in rows if r.task == task.name], {r.digest for r in learned}), residual,
+            "let the loop calibrate it again",
+        )  # fmt: skip
+
+
+def _after(rows: Sequence[EpisodeRow], fitted: set[str]) -> list[EpisodeRow]:
+    """Episodes that came in after the last that was fitted, in the order in which they were recorded."""
+    last = max((i for i, r in enumerate(rows) if r.digest in fitted), default=-1)
+    return sorted(rows[last + 1 :], key=lambda r: r.start_ns)
