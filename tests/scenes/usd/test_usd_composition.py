@@ -149,3 +149,25 @@ def test_scene_from_a_composed_file_in_a_guarded_process(parts: Path) -> None:
     assert notes == ["gravity, time step and solver are those of robot; not those of piece"]
     scene = read_scene(cell)
     assert mujoco.MjModel.from_xml_string(scene.model).nbody == 4 and scene.name == "cell"
+
+
+def test_a_layer_that_does_not_compose_is_refused(parts: Path) -> None:
+    layer = parts / "ann.usda"
+    layer.write_text(over("cell/robot", 'over "base" (\n references = @nowhere.usda@\n)\n{\n}'))
+    with pytest.raises(InputError, match=r"cell\.usda /cell/robot/base: Could not open asset @nowhere\.usda@"):
+        make(parts, [Part("robot", parts / "robot.usda")], layers=[layer])
+    assert not (parts / "cell.usda").exists()
+
+
+def test_a_robot_s_keyframe_leaves_the_rest_of_the_scene_where_it_starts(parts: Path) -> None:
+    mjcf = """<mujoco><worldbody><body name="b"><joint name="x" type="slide" ref=".3"/><joint name="y" type="slide"
+    axis="0 1 0"/><geom size=".1"/></body></worldbody><keyframe><key name="home" qpos=".5 .6"/></keyframe></mujoco>"""
+    for name, text in (("one", mjcf), ("two", mjcf.replace("home", "away"))):
+        write(Imported(name, text, {}, facts(mujoco.MjSpec.from_string(text).compile())), parts / f"{name}.usda")
+    at = {"one": (0, 0, 0), "two": (0, 2, 0), "small": (1, 2, 3)}
+    cell = make(parts, [Part(n, parts / f"{n}.usda", pos=p) for n, p in at.items()])
+    keys = model_of(cell).keyframes
+    assert {j: [*q] for j, q in keys["home"].qpos.items()} == {
+        "one/x": [0.5], "one/y": [0.6], "two/x": [0.3], "two/y": [0.0], "piece": [1, 2, 3, 1, 0, 0, 0]
+    }  # fmt: skip
+    assert keys["away"].qpos["two/x"] == 0.5 and keys["away"].qpos["one/x"] == 0.3

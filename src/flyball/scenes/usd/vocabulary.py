@@ -209,8 +209,8 @@ def single(value: float) -> float:
 def authored(stored: float, to_si: Callable[[float], float], from_si: Callable[[float], float]) -> float:
     """The number in SI units that a single-precision number in USD's unit was most likely written as.
 
-    2.5 rad is stored as 143.23945 deg, which is 2.50000002 rad, and 70 deg as 70 deg: whichever has fewer digits is what
-    a person wrote, and comes back as it was; what was computed comes back to single precision.
+    2.5 rad is stored as 143.23945 deg, which is 2.50000002 rad, and 70 deg as 70 deg: whichever has fewer digits is
+    what a person wrote, and comes back as it was; what was computed comes back to single precision.
     """
     exact = np.float32(stored)
     si = to_si(float(stored))
