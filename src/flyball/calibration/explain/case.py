@@ -1,0 +1,265 @@
+"""A failure to explain: what was logged, what acted, what was believed.
+
+In: one attempt, a policy, what it was told, believed samples. Out: how and when it failed, whether a replay fails
+alike, whether the logged commands are the policy's own, and closed-loop re-runs of the policy in other worlds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flyball.base import InputError
+from flyball.policies.supervisor import joint_of_action
+from flyball.robots import Observation
+from flyball.tasks import Judgement, Task
+from flyball.tasks.task import Controller, Values
+from flyball.tasks.world import Attempts, World
+
+PolicyMaker = Callable[[NDArray[np.float64]], Controller]
+"""What is told, (n, c) -> a fresh controller of n worlds. ``task.expert`` is one."""
+
+SAME_TIME_S = 0.3
+"""Failures whose moments differ by less are alike [s]: what a person who watches both would call the same moment."""
+SAME_ACTION = 0.02
+"""Commands that differ by less than this share of their range are the same: rounding of logs, clamping at limits."""
+FOREIGN = 0.1
+"""Above this share of control periods with other commands, somebody else acted: a supervisor intervenes less."""
+WIDEST = 192
+"""Worlds that are simulated at once: more gain nothing and cost memory."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """How an attempt failed.
+
+    Attributes:
+      group: what happened.
+      at_s: since when the verdict has been what it is [s].
+    """
+
+    group: str
+    at_s: float
+
+
+@dataclass(frozen=True)
+class Variant:
+    """n worlds in which the policy is tried again.
+
+    Attributes:
+      values: parameter path -> (n,).
+      told: what the policy is told, (n, c).
+      starts: joint name -> (n, nq).
+      seeds: sensor noise of each world.
+      speed: greatest joint speed of the commands over the joints' own limit, (n,); infinity: as the policy commands.
+      seen: what the sensors were like when the start was seen, path -> (n,): a tracker that is put right does not move
+        the object.
+    """
+
+    values: Values
+    told: NDArray[np.float64]
+    starts: Mapping[str, NDArray[np.float64]]
+    seeds: Sequence[int]
+    speed: NDArray[np.float64]
+    seen: Values = field(default_factory=dict)
+
+    def take(self, rows: NDArray[np.int64]) -> Variant:
+        """Some of the worlds, repeated at will."""
+        return Variant(
+            {k: np.asarray(v)[rows] for k, v in self.values.items()},
+            self.told[rows],
+            {k: v[rows] for k, v in self.starts.items()},
+            [self.seeds[i] for i in rows],
+            self.speed[rows],
+            {k: np.asarray(v)[rows] for k, v in self.seen.items()},
+        )
+
+
+@dataclass
+class Case:
+    """One failed attempt, and what is needed to try again.
+
+    Attributes:
+      task: what was attempted.
+      logged: the attempt alone, signals (1, T, size).
+      told: what the policy was told, (c,).
+      policy: makes the controller that acted.
+      believed: joint samples of what is believed of the robot, path -> (m,); None: nothing but the scene's prior.
+      policies: other policies worth trying, e.g. of earlier releases, by name.
+      seed: decides everything random.
+      threads: CPU threads of the engine.
+      attempts: simulated attempts so far, replays included.
+    """
+
+    task: Task
+    logged: Attempts
+    told: NDArray[np.float64]
+    policy: PolicyMaker
+    believed: Values | None = None
+    policies: Mapping[str, PolicyMaker] = field(default_factory=dict)
+    seed: int = 0
+    threads: int = 2
+    attempts: int = 0
+
+    def __post_init__(self) -> None:
+        task = self.task
+        if len(self.logged.events) != 1:
+            raise InputError(f"{len(self.logged.events)} attempts", where="explain", allowed="one at a time")
+        self.told = np.asarray(self.told, float)
+        if self.told.shape != (len(task.conditioning),) or not np.isfinite(self.told).all():
+            raise InputError(
+                f"told has shape {self.told.shape}", where=task.name, allowed=f"{len(task.conditioning)} finite numbers"
+            )
+        if self.judgement.outcome != "failure":
+            raise InputError(f"the attempt is a {self.judgement.outcome}", where=task.name, allowed="failures")
+        self._worlds: dict[int, World] = {}
+
+    @cached_property
+    def judgement(self) -> Judgement:
+        """The task's judgement of the log."""
+        return self.logged.judge(self.task)[0]
+
+    @cached_property
+    def actions(self) -> NDArray[np.float64]:
+        """Logged actions, (1, T, a)."""
+        return np.concatenate([self.logged.signals[s.name] for s in self.task.embodiment.actions], axis=-1)
+
+    @cached_property
+    def failure(self) -> Failure:
+        """How and when it failed."""
+        return failures(self.task, self.logged)[0]
+
+    def alike(self, attempts: Attempts) -> NDArray[np.bool_]:
+        """Which attempts fail in the same way at the same time, (n,)."""
+        own = self.failure
+        found = failures(self.task, attempts, only=own.group)
+        return np.array([f.group == own.group and abs(f.at_s - own.at_s) <= SAME_TIME_S for f in found])
+
+    def world(self, n: int) -> World:
+        """A batch of n worlds; made once."""
+        if n not in self._worlds:
+            self._worlds[n] = World(self.task, n, threads=self.threads)
+        return self._worlds[n]
+
+    def tiled(self, n: int) -> dict[str, NDArray[np.float64]]:
+        """The log n times over: signal -> (n, T, size)."""
+        return {k: np.repeat(x, n, axis=0) for k, x in self.logged.signals.items()}
+
+    def starts(self, values: Values) -> Mapping[str, NDArray[np.float64]]:
+        """Where the attempt began, as the log shows it under believed values (n,)."""
+        return self.task.seen_starts(self.tiled(len(next(iter(values.values())))), values)
+
+    def variant(self, values: Values, seen: Values, told: NDArray[np.float64], seeds: Sequence[int]) -> Variant:
+        """The attempt's own start in other worlds.
+
+        Args:
+          values: parameter path -> (n,).
+          seen: the parameters under which the log's start is read, path -> (n,): those of its sensors count.
+          told: (c,) or (n, c).
+          seeds: sensor noise of each world.
+        """
+        n = len(seeds)
+        sensors = {
+            p.path: np.asarray(seen[p.path], float)
+            for p in self.task.scene.parameters
+            if any(b.target.startswith("sensor:") for b in p.binds)
+        }
+        starts = self.starts(dict(values) | sensors)
+        return Variant(
+            values, np.broadcast_to(told, (n, len(self.told))).copy(), starts, seeds, np.full(n, np.inf), sensors
+        )
+
+    def replay(self, values: Values, rng: np.random.Generator) -> tuple[Attempts, dict[str, NDArray[np.float64]]]:
+        """Send the logged commands open loop into n worlds, with sensor noise of their own.
+
+        Returns:
+          The attempts, and per event the highest value of its source so far, (n, substeps).
+        """
+        n = len(next(iter(values.values())))
+        world, self.attempts = self.world(n), self.attempts + n
+        done = world.replay(
+            values, np.repeat(self.actions, n, axis=0), self.starts(values), rng.integers(2**62, size=n).tolist()
+        )
+        return done, {k: np.maximum.accumulate(x, axis=1) for k, x in world.traces.items()}
+
+    def run(self, v: Variant, policy: PolicyMaker | None = None) -> Attempts:
+        """Let the policy try again in closed loop, in every world of a variant."""
+        n = len(v.seeds)
+        self.attempts += n
+        # a batch of any size is filled up to a few sizes, so that few engines are opened
+        size = min(s for s in (8, 32, 96, WIDEST) if s >= min(n, WIDEST))
+        parts = []
+        for at in range(0, n, size):
+            rows = np.minimum(np.arange(at, at + size), n - 1)
+            part = v.take(rows)
+            controller = (policy or self.policy)(part.told)
+            if np.isfinite(part.speed).any():
+                controller = _limited(self.task, controller, part)
+            done = self.world(size).run(controller, part.values, part.seeds, starts=part.starts)
+            kept = min(size, n - at)
+            parts.append(({k: x[:kept] for k, x in done.signals.items()}, list(done.events)[:kept]))
+        signals = {k: np.concatenate([p[0][k] for p in parts]) for k in parts[0][0]}
+        return Attempts(signals, [e for p in parts for e in p[1]], v.values)
+
+    def succeeds(self, v: Variant, policy: PolicyMaker | None = None) -> NDArray[np.bool_]:
+        """Which worlds of a variant end well, (n,)."""
+        return np.array([j.outcome == "success" for j in self.run(v, policy).judge(self.task)])
+
+    def foreign(self) -> float:
+        """Share of the control periods in which the log's command is not what the policy answers to the log.
+
+        The policy sees the logged observations in order, so that one with a memory remembers what it did remember.
+        """
+        controller = self.policy(self.told[None])
+        low, high = self.task.embodiment.action_limits()
+        span = np.where(np.isfinite(high - low), high - low, 1.0)
+        names = [s.name for s in self.task.embodiment.observations]
+        off = []
+        for k in range(self.actions.shape[1]):
+            seen: Observation = {n: self.logged.signals[n][:, k] for n in names}
+            answer = np.clip(controller(seen), low, high)
+            off.append(bool((np.abs(answer - self.actions[:, k]) > SAME_ACTION * span).any()))
+        return float(np.mean(off))
+
+
+def failures(task: Task, attempts: Attempts, only: str = "") -> list[Failure]:
+    """How and when attempts failed: since when the verdict on what had happened until then is the final one.
+
+    Args:
+      only: the moment is looked for in this group alone; elsewhere it is 0.
+    """
+    out = []
+    for i, final in enumerate(attempts.judge(task)):
+        if only and final.group != only:
+            out.append(Failure(final.group, 0.0))
+            continue
+        one = attempts.one(i)
+        steps = len(next(iter(one.values())))
+        at = steps
+        for k in range(steps - 2, 10, -2):
+            until = [e for t, e in attempts.events[i] if t <= k / task.control_hz]
+            judged = task.judge({n: x[:k] for n, x in one.items()}, until)
+            if (judged.outcome, judged.group) != (final.outcome, final.group):
+                break
+            at = k
+        out.append(Failure(final.group, at / task.control_hz))
+    return out
+
+
+def _limited(task: Task, controller: Controller, v: Variant) -> Controller:
+    """The controller's joint commands, moving no faster than a share of the joints' own limits."""
+    joint = joint_of_action(task.embodiment)
+    speed = np.array([j.velocity for j in task.embodiment.joints] + [np.inf])[joint]
+    step = v.speed[:, None] * speed / task.control_hz
+    last = [task.rest_action(v.values)]
+
+    def act(seen: Observation) -> NDArray[np.float64]:
+        wanted = controller(seen)
+        last[0] = np.clip(wanted, last[0] - step, last[0] + step)
+        return last[0]
+
+    return act

@@ -1,0 +1,399 @@
+"""What deviates from what was believed, as far as the log shows.
+
+In: a case. Out: ``Found``: joint samples of the world in which it failed, each with the parameters that deviate from
+what was believed there; whether replays of the logged commands fail alike, and follow the log's course.
+
+With a calibration, deviations are sparse: hypotheses are single parameters that have left what the calibration says
+(then pairs of them), each over its whole range, all others as calibrated. Every hypothesis is fitted to this one
+attempt by the regression-adjusted replays of ``calibration.fleet``, and weighed by how well replays of its posterior
+predict the log's summaries (a synthetic likelihood, Wood 2010) and its verdict, and by how far it must deviate.
+Without one, all parameters are fitted to this attempt at once, and deviate as a whole from what the policy was told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flyball.calibration.explain.case import Case
+from flyball.calibration.fleet import ReplayConfig, _posterior, _reflect, _regress, event_of, fit_robot
+from flyball.scenes import Parameter
+from flyball.tasks import Task
+from flyball.tasks.task import Values
+from flyball.tasks.world import Attempts
+
+SCALE = 0.25
+"""Typical size of a deviation, as a share of the parameter's range: larger ones need more evidence."""
+DEGREES = 4.0
+"""Of freedom of Student's t in the synthetic likelihood: summaries are not normal."""
+WORTH = 15.0
+"""Summaries depend on each other; all together are worth about so many independent ones."""
+DISCREPANCY = 0.03
+"""How far a simulation may be off, as a share of a signal's range in the log: no model is better than that."""
+RIDGE = ReplayConfig().ridge
+
+
+@dataclass(frozen=True)
+class Search:
+    """Budget of the search.
+
+    Attributes:
+      base: replays of what is believed.
+      strata: replays per parameter in the first look.
+      rounds: replays per surviving hypothesis and round.
+      keep: hypotheses that survive the first look.
+      draws: samples of the posterior, replayed for the verdict.
+    """
+
+    base: int = 32
+    strata: int = 12
+    rounds: tuple[int, ...] = (24, 32)
+    keep: int = 4
+    draws: int = 24
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the log says.
+
+    Attributes:
+      values: the world it failed in, path -> (s,).
+      believed: the same worlds as believed, path -> (s,): differ in ``deviating`` alone.
+      deviating: per sample, the parameters that deviate.
+      odds: hypothesis -> probability; () is "nothing deviates".
+      alike: share of replays that fail alike.
+      misfit: how much further the log is off the replays than these are off each other; at most 1 when it is one of
+        them.
+      parted_s: when the log leaves their course [s]; NaN when it does not.
+    """
+
+    values: Values
+    believed: Values
+    deviating: Sequence[tuple[str, ...]]
+    odds: Mapping[tuple[str, ...], float]
+    alike: float
+    misfit: float
+    parted_s: float
+
+
+@dataclass
+class _Population:
+    """Candidates of one hypothesis: units (k, p), their summaries (k, s), distance of course (k,), who fails alike."""
+
+    units: NDArray[np.float64]
+    sims: NDArray[np.float64]
+    apart: NDArray[np.float64]
+    alike: NDArray[np.bool_]
+
+    def joined(self, other: _Population) -> _Population:
+        return _Population(
+            np.concatenate([self.units, other.units]),
+            np.concatenate([self.sims, other.sims]),
+            np.concatenate([self.apart, other.apart]),
+            np.concatenate([self.alike, other.alike]),
+        )
+
+    def take(self, rows: NDArray[np.int64]) -> _Population:
+        return _Population(self.units[rows], self.sims[rows], self.apart[rows], self.alike[rows])
+
+
+@dataclass
+class _Fitted:
+    """A hypothesis after its rounds: posterior draws, their replays, and how well these predict the log."""
+
+    units: NDArray[np.float64]
+    replays: Attempts
+    alike: NDArray[np.bool_]
+    score: float
+    misfit: float = 0.0
+    parted_s: float = float("nan")
+    believed: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+
+
+def as_told(task: Task, told: NDArray[np.float64], n: int) -> dict[str, NDArray[np.float64]]:
+    """The world that the policy was told of: nominal, but for the parameters it was told; path -> (n,)."""
+    own = {p.path: p for p in task.scene.parameters}
+    said = {
+        p: np.full(n, float(np.clip(x, own[p].low, own[p].high)))
+        for p, x in zip(task.conditioning, told, strict=True)
+        if p in own
+    }
+    return task.scene.nominal(n) | said
+
+
+def find(case: Case, search: Search | None = None) -> Found:
+    """What deviates; see the module's text."""
+    return _Finder(case, search or Search()).found()
+
+
+class _Finder:
+    def __init__(self, case: Case, search: Search) -> None:
+        self.case, self.task, self.search = case, case.task, search
+        self.rng = np.random.default_rng([case.seed, 1])
+        seen = set(self.task.observed(case.logged.signals, self.task.scene.nominal(2), self.rng))
+        self.swept = [p for p in self.task.scene.parameters if p.path not in seen and not placed(p)]
+        self.column = {p.path: j for j, p in enumerate(self.swept)}
+        means, apart = self.task.summaries(case.logged.signals, case.actions)
+        self.real, self.real_apart = np.concatenate([means[0], apart[0]]), apart[0]
+
+    # worlds -----------------------------------------------------------------------------------------------
+
+    def believed_units(self, n: int) -> NDArray[np.float64]:
+        """n draws of what is believed, in units of the parameters' ranges, (n, p)."""
+        samples = self.case.believed
+        assert samples is not None
+        m = len(next(iter(samples.values())))
+        rows = self.rng.integers(m, size=n)
+        full = self.task.scene.nominal(m) | dict(samples)
+        return np.column_stack([np.clip(p.to_unit(np.asarray(full[p.path])[rows]), 0, 1) for p in self.swept])
+
+    def values(self, units: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Units to all parameters; those that the log shows without simulation are read off it."""
+        n = len(units)
+        out = self.task.scene.nominal(n) | {p.path: p.from_unit(units[:, j]) for j, p in enumerate(self.swept)}
+        return out | self.task.observed(self.case.logged.signals, out, self.rng)
+
+    def population(self, units: NDArray[np.float64]) -> _Population:
+        """Replay candidates."""
+        return self._replayed(units)[0]
+
+    def _replayed(self, units: NDArray[np.float64]) -> tuple[_Population, Attempts]:
+        done, traces = self.case.replay(self.values(units), self.rng)
+        done = self._with_thresholds(units, done, traces)
+        means, apart = self.task.summaries(done.signals, np.repeat(self.case.actions, len(units), axis=0))
+        off = np.sqrt(np.mean((apart - self.real_apart) ** 2, axis=1))
+        return _Population(units, np.concatenate([means, apart], axis=1), off, self.case.alike(done)), done
+
+    def _with_thresholds(
+        self, units: NDArray[np.float64], done: Attempts, traces: Mapping[str, NDArray[np.float64]]
+    ) -> Attempts:
+        """Where a threshold deviates and its event was logged, it is what the replay felt at that moment.
+
+        Changes ``units`` in place, and gives the attempts with the event at its time.
+        """
+        events = [list(e) for e in done.events]
+        for p in self.swept:
+            name, j = event_of(p), self.column[p.path]
+            times = [t for t, e in self.case.logged.events[0] if e == name]
+            if not name or not times:
+                continue
+            for i in np.flatnonzero(np.isnan(units[:, j])):
+                trace = traces[name][i]
+                k = min(len(trace) - 1, round(times[0] / self.task.horizon_s * len(trace)) - 1)
+                units[i, j] = np.clip(p.to_unit(max(trace[k], p.low)), 0, 1)
+                events[i] = [*((t, e) for t, e in events[i] if e != name), (times[0], name)]
+        return Attempts(done.signals, events, done.values)
+
+    # hypotheses -------------------------------------------------------------------------------------------
+
+    def found(self) -> Found:
+        if self.case.believed is None:
+            return self._as_a_whole()
+        s = self.search
+        looks: dict[tuple[str, ...], _Population] = {(): self.population(self.believed_units(s.base))}
+        for part in _chunks([p.path for p in self.swept], max(1, 96 // s.strata)):
+            units = self.believed_units(s.strata * len(part))
+            for k, path in enumerate(part):
+                self._spread(units[k * s.strata : (k + 1) * s.strata], path)
+            tried = self.population(units)
+            for k, path in enumerate(part):
+                looks[path,] = tried.take(np.arange(k * s.strata, (k + 1) * s.strata))
+        fitted = self._fit(looks, s.keep)
+        if max(f.alike.mean() for f in fitted.values()) < 0.8 or min(f.misfit for f in fitted.values()) > 1:
+            fitted |= self._pairs(fitted)
+        return self._weigh(fitted)
+
+    def _spread(self, units: NDArray[np.float64], path: str) -> None:
+        """Let one parameter deviate anywhere in its range; a threshold whose event was logged is read off later."""
+        j, n = self.column[path], len(units)
+        units[:, j] = (self.rng.permutation(n) + self.rng.random(n)) / n
+        name = event_of(self.swept[j])
+        if name and any(e == name for _, e in self.case.logged.events[0]):
+            units[:, j] = np.nan
+
+    def _pairs(self, fitted: Mapping[tuple[str, ...], _Fitted]) -> dict[tuple[str, ...], _Fitted]:
+        """The best single deviation, and one more beside it."""
+        best = max((h for h in fitted if len(h) == 1), key=lambda h: fitted[h].score, default=())
+        if not best:
+            return {}
+        looks = {}
+        others = [p.path for p in self.swept if p.path not in best]
+        n = max(4, self.search.strata // 2)
+        for part in _chunks(others, max(1, 96 // n)):
+            rows = self.rng.integers(len(fitted[best].units), size=n * len(part))
+            units = fitted[best].units[rows].copy()
+            for k, path in enumerate(part):
+                self._spread(units[k * n : (k + 1) * n], path)
+            tried = self.population(units)
+            for k, path in enumerate(part):
+                looks[(*best, path)] = tried.take(np.arange(k * n, (k + 1) * n))
+        return self._fit(looks, 2)
+
+    def _fit(self, looks: Mapping[tuple[str, ...], _Population], keep: int) -> dict[tuple[str, ...], _Fitted]:
+        """The most promising hypotheses, each fitted in rounds."""
+        everybody = np.concatenate([x.sims for x in looks.values()])
+        base = looks[()].sims if () in looks else everybody
+        self.noise = np.maximum(self._noise(), 1e-3 * everybody.std(axis=0) + 1e-9)
+        spread = np.minimum(base.std(axis=0), np.quantile(np.abs(base - np.median(base, axis=0)), 0.7, axis=0) * 1.5)
+        scale = np.sqrt(self.noise**2 + spread**2)
+        nearest = {h: float(np.max(self._near(x, scale))) for h, x in looks.items()}
+        kept = sorted((h for h in looks if h), key=lambda h: -nearest[h])[:keep] + [h for h in looks if not h]
+        out = {}
+        for h in kept:
+            population = looks[h]
+            for m in self.search.rounds:
+                population = population.joined(self.population(self._again(h, population, m, scale)))
+            out[h] = self._posterior_of(h, population)
+        return out
+
+    def _near(self, x: _Population, scale: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Log weight of candidates, (k,)."""
+        z = (x.sims - self.real) / scale
+        return _student(z) + np.log(np.where(x.alike, 1.0, 0.02))
+
+    def _again(self, h: tuple[str, ...], x: _Population, m: int, scale: NDArray[np.float64]) -> NDArray[np.float64]:
+        """m more candidates of a hypothesis: where the nearest so far are, and where the regression points to."""
+        fit = self._regressed(x)
+        guessed, _ = _posterior(self.rng, fit, x.units, m, 1.6)
+        guessed = _reflect(guessed)
+        log = self._near(x, scale)
+        heat = 1.0
+        while True:  # at least four candidates are to count
+            w = np.exp((log - log.max()) / heat)
+            if w.sum() ** 2 / (w**2).sum() >= 4 or heat > 1e4:
+                break
+            heat *= 1.5
+        rows = self.rng.choice(len(w), size=m, p=w / w.sum())
+        width = np.sqrt(np.cov(x.units.T, aweights=w).diagonal()) if len(x.units.T) > 1 else np.full(1, 0.05)
+        around = x.units[rows] + 0.5 * width * self.rng.standard_normal((m, len(self.swept)))
+        out = np.where((self.rng.random(m) < 0.5)[:, None], guessed, _reflect(around))
+        return self._held(h, out)
+
+    def _held(self, h: tuple[str, ...], units: NDArray[np.float64]) -> NDArray[np.float64]:
+        """All but the deviating parameters kept within what is believed."""
+        believed = self.believed_units(max(64, len(units)))
+        low, high = believed.min(axis=0), believed.max(axis=0)
+        out = np.clip(units, low, high)
+        for path in h:
+            j = self.column[path]
+            out[:, j] = np.clip(units[:, j], 0, 1)
+            name = event_of(self.swept[j])
+            if name and any(e == name for _, e in self.case.logged.events[0]):
+                out[:, j] = np.nan
+        return out
+
+    def _regressed(self, x: _Population):  # type: ignore[no-untyped-def]
+        return _regress(x.units, x.sims, self.real, RIDGE, x.apart, self.rng)
+
+    def _posterior_of(self, h: tuple[str, ...], x: _Population) -> _Fitted:
+        units, _ = _posterior(self.rng, self._regressed(x), x.units, self.search.draws, 1.0)
+        tried, replays = self._replayed(self._held(h, _reflect(units)))
+        centre, var = tried.sims.mean(axis=0), tried.sims.var(axis=0, ddof=1)
+        scale = np.sqrt(var + self.noise**2)
+        score = float(_student(((self.real - centre) / scale)[None], np.log(scale / self.noise))[0])
+        score += float(np.log(max(tried.alike.mean(), 0.02)))
+        middle = self.believed_units(64).mean(axis=0)
+        for path in h:
+            j = self.column[path]
+            score -= np.log(2 * len(self.swept)) + float(np.abs(np.median(tried.units[:, j]) - middle[j])) / SCALE
+        misfit, parted = self._course(replays)
+        return _Fitted(tried.units, replays, tried.alike, score, misfit, parted)
+
+    def _noise(self) -> NDArray[np.float64]:
+        """What sensor noise alone does to the summaries, (s,)."""
+        if not hasattr(self, "_own_noise"):
+            units = np.repeat(self.believed_units(1), 16, axis=0)
+            self._own_noise = self.population(units).sims.std(axis=0, ddof=1)
+        return self._own_noise
+
+    def _course(self, replays: Attempts) -> tuple[float, float]:
+        """How far the log is off the replays' course, over how far these are off each other; when it parts [s]."""
+        logged = self.case.logged.signals
+        off_log, off_own = [], []
+        for spec in self.task.embodiment.observations:
+            sim, real = replays.signals[spec.name], logged[spec.name][0]
+            n = len(sim)
+            floor = DISCREPANCY * np.ptp(real, axis=0) + np.asarray(self.task.noise[spec.name])
+            mean, sd = sim.mean(axis=0), np.sqrt(sim.var(axis=0, ddof=1) + floor**2)
+            off_log.append((np.abs(real - mean) / sd).max(axis=-1))
+            rest = (sim.sum(axis=0) - sim) / (n - 1)
+            off_own.append((np.abs(sim - rest) / sd).max(axis=-1))
+        log, own = _smooth(np.max(off_log, axis=0)[None])[0], _smooth(np.max(off_own, axis=0))
+        allowed = 1.5 * np.quantile(own.max(axis=1), 0.9)
+        lost = np.flatnonzero(log > allowed)
+        return float(log.max() / allowed), float(lost[0] / self.task.control_hz) if len(lost) else float("nan")
+
+    def _weigh(self, fitted: Mapping[tuple[str, ...], _Fitted]) -> Found:
+        """Draws of all hypotheses, in proportion to what each is worth."""
+        names = list(fitted)
+        score = np.array([fitted[h].score for h in names])
+        odds = np.exp(score - score.max())
+        odds /= odds.sum()
+        n = self.search.draws
+        counts = np.floor(odds * n + 0.5).astype(int)
+        counts[np.argmax(odds)] += n - counts.sum()
+        units, deviating, alike = [], [], []
+        for h, k in zip(names, counts, strict=True):
+            rows = np.arange(max(k, 0))
+            units.append(fitted[h].units[rows])
+            alike += fitted[h].alike[rows].tolist()
+            deviating += [h] * len(rows)
+        drawn = np.concatenate(units)
+        back = drawn.copy()
+        usual = self.believed_units(len(drawn))
+        for i, h in enumerate(deviating):
+            for path in h:
+                back[i, self.column[path]] = usual[i, self.column[path]]
+        best = fitted[names[int(np.argmax(odds))]]
+        values, believed = self.values(drawn), self.values(back)
+        seen = [p for p in values if p not in self.column]
+        believed |= {p: values[p] for p in seen}  # what is read off the log is no belief
+        return Found(values, believed, deviating, dict(zip(names, odds.tolist(), strict=True)),
+                     float(np.mean(alike)), best.misfit, best.parted_s)  # fmt: skip
+
+    def _as_a_whole(self) -> Found:
+        """Without a calibration: everything is fitted to this attempt at once."""
+        config = ReplayConfig(attempts=(1, 1, 1), threads=self.case.threads)
+        fit = fit_robot(self.task, self.case.logged, config, seed=self.case.seed)
+        self.case.attempts += fit.replays
+        n = self.search.draws
+        rows = self.rng.choice(len(fit.samples), size=n, replace=False)
+        got = self.task.scene.nominal(n) | {p: x[rows] for p, x in fit.values().items()}
+        drawn = np.column_stack([p.to_unit(got[p.path]) for p in self.swept])
+        tried, replays = self._replayed(np.clip(drawn, 0, 1))
+        told = as_told(self.task, self.case.told, n)
+        usual = np.column_stack([p.to_unit(told[p.path]) for p in self.swept])
+        spread = tried.units.std(axis=0) + 1e-9
+        off = np.abs(np.median(tried.units, axis=0) - usual[0])
+        clear = [j for j in np.argsort(-off) if off[j] > 1.64 * spread[j] and spread[j] < 0.15][:6]
+        h = tuple(self.swept[j].path for j in clear)
+        back = tried.units.copy()
+        back[:, clear] = usual[:, clear]
+        misfit, parted = self._course(replays)
+        values, believed = self.values(tried.units), self.values(back)
+        believed |= {p: values[p] for p in values if p not in self.column}
+        return Found(values, believed, [h] * n, {h: 1.0}, float(tried.alike.mean()), misfit, parted)
+
+
+def placed(p: Parameter) -> bool:
+    """Whether a parameter only says where things are put: an attempt's own start is seen."""
+    return bool(p.binds) and all(b.target.startswith("start:") for b in p.binds)
+
+
+def _student(z: NDArray[np.float64], log_scale: NDArray[np.float64] | float = 0.0) -> NDArray[np.float64]:
+    """Log density of summaries (k, s) under Student's t, counted as ``WORTH`` independent ones, (k,)."""
+    each = -0.5 * (DEGREES + 1) * np.log1p(z**2 / DEGREES) - log_scale
+    return each.sum(axis=1) * min(1.0, WORTH / z.shape[1])
+
+
+def _smooth(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of five control periods, (n, T)."""
+    padded = np.pad(x, ((0, 0), (2, 2)), mode="edge")
+    return np.mean([padded[:, i : i + x.shape[1]] for i in range(5)], axis=0)
+
+
+def _chunks(names: Sequence[str], size: int) -> list[Sequence[str]]:
+    return [names[i : i + size] for i in range(0, len(names), size)]
