@@ -19,6 +19,7 @@ tasks = PluginTable(
     "task",
     "flyball.tasks",
     {
+        "insert-peg-v1": "flyball.tasks.zoo.insert_peg:INSERT_PEG",
         "lift-fragile-v1": "flyball.tasks.zoo.lift_fragile:LIFT_FRAGILE",
         "slide-puck-v1": "flyball.tasks.zoo.slide_puck:SLIDE_PUCK",
     },
