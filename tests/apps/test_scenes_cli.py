@@ -1,4 +1,3 @@
-
 """``flyball scenes``: what a user sees."""
 
 from __future__ import annotations
@@ -32,6 +31,8 @@ def test_import_compose_show_validate_export(tmp_path: Path, capsys: pytest.Capt
     assert "0 errors, 0 warnings" in capsys.readouterr().out
     assert main(["scenes", "export", cell, "--to", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "cell.xml").is_file()
+    report = json.loads((tmp_path / "out" / "cell.xml.report.json").read_text())
+    assert report["diff"]["equal"] and report["motion"]["passive"] is not None
 
 
 def test_losses_are_listed_and_bad_words_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

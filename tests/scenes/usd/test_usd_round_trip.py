@@ -169,3 +169,13 @@ def test_names_that_usd_does_not_allow_come_back() -> None:
 
     again = read_stage(stage, "m", "m")
     assert 'name="left arm/1"' in again.mjcf and 'name="1-é"' in again.mjcf
+
+
+def test_speed_limits_that_mjcf_has_no_place_for_come_back(tmp_path: Path) -> None:
+    mjcf = """<mujoco><worldbody><body name="b"><joint name="turn"/><geom size=".1"/><body name="c">
+    <joint name="slide" type="slide"/><geom size=".1"/></body></body></worldbody></mujoco>"""
+    model = facts(mujoco.MjSpec.from_string(mjcf).compile())
+    limits = {"turn": 3.14, "slide": 0.2}
+    write(Imported("m", mjcf, {}, model, sidecar={"velocity_limits": limits}), tmp_path / "m.usda")
+    parsed = read_here(tmp_path / "m.usda")
+    assert parsed.velocity_limits == pytest.approx(limits) and parsed.losses == ()

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flyball.apps.cli.output import Output
 from flyball.base import InputError
 
+if TYPE_CHECKING:
+    from flyball.robots.models import Imported
+
+_MOST_LINES = 40
+"""Changes shown on a terminal; the report has them all."""
 _WORDS = ("show", "validate", "compose", "import", "export")
 
 
@@ -174,9 +180,7 @@ def _import(args: argparse.Namespace, out: Output) -> int:
     imported = load(args.file)
     from flyball.scenes.usd.write import write
 
-    losses = [*imported.losses, *write(imported, to)]
-    out.result({"file": str(to), "notes": list(imported.notes), "losses": losses}, [f"{to} written"])
-    return _say(imported.notes, losses, out)
+    return _judged(imported, to, write(imported, to), out)
 
 
 def _export(args: argparse.Namespace, out: Output) -> int:
@@ -188,6 +192,28 @@ def _export(args: argparse.Namespace, out: Output) -> int:
     imported, _ = look(args.file, dict(_pairs(args.variant, "--variant", "SET=CHOICE")))
     to.mkdir(parents=True, exist_ok=True)
     path, more = writer.write(imported, to)
-    losses = [*imported.losses, *more]
-    out.result({"file": str(path), "notes": list(imported.notes), "losses": losses}, [f"{path} written"])
-    return _say(imported.notes, losses, out)
+    return _judged(imported, path, more, out)
+
+
+def _judged(imported: Imported, path: Path, lost: Sequence[str], out: Output) -> int:
+    """Read back what was written, compare elements and motion, and leave the report beside it."""
+    from flyball.base.durable import write_durably
+    from flyball.engines.compare import compare
+    from flyball.robots.models import load
+    from flyball.robots.models.diff import diff
+
+    back = load(path)
+    report = diff(imported.model, back.model)
+    losses = [*imported.losses, *lost]
+    document: dict[str, Any] = {"file": str(path), "notes": list(imported.notes), "losses": losses}
+    document |= {"diff": report.to_json(), "motion": None}
+    lines = [f"{path} written; " + ("every element equal" if report.equal else f"{len(report.changes)} changes")]
+    lines += [f"  {c.line()}" for c in report.changes[:_MOST_LINES]]
+    if imported.model.joints:
+        motion = compare(imported, back)
+        document["motion"] = motion.to_json()
+        lines += motion.lines()
+    place = path.with_name(f"{path.name}.report.json")
+    write_durably(place, json.dumps(document, indent=1, default=str).encode())
+    out.result(document, [*lines, f"{place} written"])
+    return _say(imported.notes, losses, out) or (0 if report.equal else 3)

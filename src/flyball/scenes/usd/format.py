@@ -39,13 +39,12 @@ class UsdFormat:
         return look(path, variants, options)[0]
 
     def write(self, imported: Imported, folder: Path) -> tuple[Path, list[str]]:
-        """Write a model as text; see ``ModelFormat.write``. Everything stands in the one file."""
+        """Write a model as text; see ``ModelFormat.write``. Everything stands in the one file; it needs no sidecar."""
         need_pxr()
         from flyball.scenes.usd.write import write
 
         path = folder / f"{file_stem(imported.name)}.usda"
         losses = write(imported, path)
-        sidecar.write_beside(path, {k: v for k, v in imported.sidecar.items() if k in sidecar.NOT_MJCF})
         return path, losses
 
 
@@ -56,6 +55,8 @@ def look(
     options = options or ReadOptions()
     parsed = read_guarded(path, variants, options.largest_file, options.root)
     extra = sidecar.read_beside(path)
+    if parsed.velocity_limits:
+        extra = {**extra, "velocity_limits": parsed.velocity_limits | extra.get("velocity_limits", {})}
     document = parse(parsed.mjcf.encode(), str(path))
     assets = dict(parsed.assets)
     try:

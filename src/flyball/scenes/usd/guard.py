@@ -145,9 +145,9 @@ def read_here(
 ) -> Parsed:
     """Read a file in this process; what ``read_guarded`` does elsewhere."""
     from flyball.scenes.usd.read import read_stage
-    from flyball.scenes.usd.stage import LARGEST_FILE, open_stage, quiet
+    from flyball.scenes.usd.stage import LARGEST_FILE, foreign, open_stage, quiet
 
-    with quiet():
+    with quiet(), foreign(path):
         opened = open_stage(path, variants, largest_file or LARGEST_FILE, root)
         parsed = read_stage(opened.stage, str(path), path.stem)
         choices = {

@@ -16,6 +16,7 @@ class Parsed:
       notes: what was converted or assumed.
       losses: what did not come through.
       places: ``kind name`` of an MJCF element -> path of the prim it came from.
+      velocity_limits: joint -> [rad/s or m/s], which MJCF has no place for.
       layers: files the scene is made of, the root first.
       variants: ``/prim/path.set`` -> [selected, every choice, ...].
     """
@@ -26,5 +27,6 @@ class Parsed:
     notes: tuple[str, ...]
     losses: tuple[str, ...]
     places: dict[str, str]
+    velocity_limits: dict[str, float] = field(default_factory=dict)
     layers: tuple[str, ...] = ()
     variants: dict[str, list[str]] = field(default_factory=dict)

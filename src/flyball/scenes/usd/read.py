@@ -41,7 +41,8 @@ def read_stage(stage: Usd.Stage, where: str, name: str) -> Parsed:
     Raises:
       InputError: naming the prim.
     """
-    values = Values(stage, where)
+    with foreign(where):
+        values = Values(stage, where)
     with foreign(where, lambda: values.last):
         return _Reader(stage, values, name).read()
 
@@ -97,6 +98,7 @@ class _Reader:
             tuple(dict.fromkeys(notes)),
             tuple(dict.fromkeys(losses)),
             self._places(),
+            velocity_limits=self.joints.speeds,
         )
 
     def _places(self) -> dict[str, str]:

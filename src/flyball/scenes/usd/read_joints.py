@@ -17,7 +17,7 @@ from flyball.robots.models.model import Array
 from flyball.scenes.usd.references import label
 from flyball.scenes.usd.tree import Link, Node, angle_between
 from flyball.scenes.usd.values import Names, Values, inverse, word
-from flyball.scenes.usd.vocabulary import JOINT, authored, radians
+from flyball.scenes.usd.vocabulary import JOINT, authored, radians, single
 
 OFF_ZERO = 1e-5
 """Angle [rad] or distance [m] from which on an authored pose is taken to stand away from the joint's zero; single
@@ -32,6 +32,7 @@ class JointsReader:
 
     Attributes:
       drives: joint path (with the direction, for a generic joint) -> (MJCF joint, drive's name, angular).
+      speeds: MJCF joint -> largest speed [rad/s or m/s], which MJCF has no place for.
       degrees: whether ``mjc:ref`` and ``mjc:springref`` are in degrees, which the physics scene says.
     """
 
@@ -40,6 +41,7 @@ class JointsReader:
         self.notes, self.losses = list[str](), list[str]()
         self.drives: dict[Any, tuple[str, str, bool]] = {}
         self.degrees = True
+        self.speeds: dict[str, float] = {}
 
     def want(self, link: Link) -> None:
         """Ask for the names of a generic joint's joints."""
@@ -170,7 +172,11 @@ class JointsReader:
         group = v.get(prim, "mjc:group", "Int")
         if group:
             joint.set("group", word(group))
-        for name in ("newton:velocityLimit", "newton:limitStiffness", "newton:limitDamping"):
+        speed = v.get(prim, "newton:velocityLimit")
+        if isinstance(speed, float) and np.isfinite(speed) and speed >= 0:
+            metric = radians(single(speed)) if angular else self._length(single(speed), v.metres)
+            self.speeds[joint.get("name", "")] = metric
+        for name in ("newton:limitStiffness", "newton:limitDamping"):
             value = prim.GetAttribute(name).Get() if prim.HasAttribute(name) else None
             if value is not None and np.isfinite(value):
                 self.losses.append(f"{prim.GetPath()}: {name} is not carried")

@@ -67,10 +67,10 @@ def validate_here(order: Mapping[str, Any]) -> dict[str, Any]:
     """The work, in a process that may die of the file."""
     from pxr import UsdValidation
 
-    from flyball.scenes.usd.stage import open_stage, quiet
+    from flyball.scenes.usd.stage import foreign, open_stage, quiet
 
     path = Path(order["path"])
-    with quiet():
+    with quiet(), foreign(path):
         registry = UsdValidation.ValidationRegistry()
         context = UsdValidation.ValidationContext(registry.GetOrLoadAllValidators())
         names = sorted(m.name for m in registry.GetAllValidatorMetadata())

@@ -141,6 +141,7 @@ class _Tree:
 
         self.author, self.model, self.m = Author(stage, root), model, compiled
         self.stage = stage
+        self.speeds = dict(imported.sidecar.get("velocity_limits", {}))
         spec = mujoco.MjSpec.from_string(imported.mjcf, assets=dict(imported.assets))
         hull = {k: int(mesh.maxhullvert) for k, mesh in zip(model.meshes, spec.meshes, strict=False)}
         names = [*model.geoms]
@@ -325,6 +326,9 @@ class _Tree:
             put(prim, "mjc:actuatorfrclimited", "Token", "true")
             put(prim, "mjc:actuatorfrcrange:min", "Double", joint.effort[0])
             put(prim, "mjc:actuatorfrcrange:max", "Double", joint.effort[1])
+        if joint.name in self.speeds:
+            speed = float(self.speeds[joint.name])
+            put(prim, "newton:velocityLimit", "Float", np.degrees(speed) if angular else speed)
         group = int(self.m.jnt_group[[*self.model.joints].index(joint.name)])
         if group:
             put(prim, "mjc:group", "Int", group)
