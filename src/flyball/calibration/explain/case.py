@@ -149,9 +149,23 @@ class Case:
         """The log n times over: signal -> (n, T, size)."""
         return {k: np.repeat(x, n, axis=0) for k, x in self.logged.signals.items()}
 
-    def starts(self, values: Values) -> Mapping[str, NDArray[np.float64]]:
-        """Where the attempt began, as the log shows it under believed values (n,)."""
-        return self.task.seen_starts(self.tiled(len(next(iter(values.values())))), values)
+    def starts(self, values: Values, seeds: Sequence[int]) -> Mapping[str, NDArray[np.float64]]:
+        """Where the attempt began, as the log shows it under believed values (n,): one guess per seed.
+
+        The log is read through noise; as much noise again makes the guesses as uncertain as they are.
+        """
+        noisy = self.tiled(len(seeds))
+        std = {k: np.tile(np.asarray(x, float), (len(seeds), 1)) for k, x in self.task.noise.items()}
+        for p in self.task.scene.parameters:
+            for b in p.binds:
+                signal, _, what = b.target.removeprefix("sensor:").rpartition(".")
+                if b.target.startswith("sensor:") and what == "noise":
+                    std[signal][:, b.index] = values[p.path]
+        for i, seed in enumerate(seeds):
+            rng = np.random.Generator(np.random.Philox(key=[int(seed), 1]))
+            for k in std:
+                noisy[k][i] += std[k][i] * rng.standard_normal(noisy[k][i].shape)
+        return self.task.seen_starts(noisy, values)
 
     def variant(self, values: Values, seen: Values, told: NDArray[np.float64], seeds: Sequence[int]) -> Variant:
         """The attempt's own start in other worlds.
@@ -168,7 +182,7 @@ class Case:
             for p in self.task.scene.parameters
             if any(b.target.startswith("sensor:") for b in p.binds)
         }
-        starts = self.starts(dict(values) | sensors)
+        starts = self.starts(dict(values) | sensors, seeds)
         return Variant(
             values, np.broadcast_to(told, (n, len(self.told))).copy(), starts, seeds, np.full(n, np.inf), sensors
         )
@@ -181,9 +195,8 @@ class Case:
         """
         n = len(next(iter(values.values())))
         world, self.attempts = self.world(n), self.attempts + n
-        done = world.replay(
-            values, np.repeat(self.actions, n, axis=0), self.starts(values), rng.integers(2**62, size=n).tolist()
-        )
+        seeds = rng.integers(2**62, size=n).tolist()
+        done = world.replay(values, np.repeat(self.actions, n, axis=0), self.starts(values, seeds), seeds)
         return done, {k: np.maximum.accumulate(x, axis=1) for k, x in world.traces.items()}
 
     def run(self, v: Variant, policy: PolicyMaker | None = None) -> Attempts:

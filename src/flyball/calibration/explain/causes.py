@@ -33,6 +33,12 @@ WORTH = 15.0
 """Summaries depend on each other; all together are worth about so many independent ones."""
 DISCREPANCY = 0.03
 """How far a simulation may be off, as a share of a signal's range in the log: no model is better than that."""
+NEVER = 1e-5
+"""Likelihood of a verdict that no replay of a hypothesis gives: what never fails alike explains nothing."""
+OFF = 2.0
+"""A log may be this much further off the replays than nine in ten of these are: their parameters are fitted to it."""
+REACH = 4.0
+"""How many of its own standard deviations a calibration may be off before that counts as a deviation."""
 RIDGE = ReplayConfig().ridge
 
 
@@ -252,7 +258,7 @@ class _Finder:
     def _near(self, x: _Population, scale: NDArray[np.float64]) -> NDArray[np.float64]:
         """Log weight of candidates, (k,)."""
         z = (x.sims - self.real) / scale
-        return _student(z) + np.log(np.where(x.alike, 1.0, 0.02))
+        return _student(z) + np.log(np.where(x.alike, 1.0, 100 * NEVER))
 
     def _again(self, h: tuple[str, ...], x: _Population, m: int, scale: NDArray[np.float64]) -> NDArray[np.float64]:
         """m more candidates of a hypothesis: where the nearest so far are, and where the regression points to."""
@@ -274,9 +280,9 @@ class _Finder:
 
     def _held(self, h: tuple[str, ...], units: NDArray[np.float64]) -> NDArray[np.float64]:
         """All but the deviating parameters kept within what is believed."""
-        believed = self.believed_units(max(64, len(units)))
-        low, high = believed.min(axis=0), believed.max(axis=0)
-        out = np.clip(units, low, high)
+        believed = self.believed_units(128)
+        middle, reach = believed.mean(axis=0), REACH * believed.std(axis=0) + 0.01
+        out = np.clip(units, np.maximum(middle - reach, 0), np.minimum(middle + reach, 1))
         for path in h:
             j = self.column[path]
             out[:, j] = np.clip(units[:, j], 0, 1)
@@ -294,7 +300,7 @@ class _Finder:
         centre, var = tried.sims.mean(axis=0), tried.sims.var(axis=0, ddof=1)
         scale = np.sqrt(var + self.noise**2)
         score = float(_student(((self.real - centre) / scale)[None], np.log(scale / self.noise))[0])
-        score += float(np.log(max(tried.alike.mean(), 0.02)))
+        score += float(np.log(max(tried.alike.mean(), NEVER)))
         middle = self.believed_units(64).mean(axis=0)
         for path in h:
             j = self.column[path]
@@ -322,7 +328,7 @@ class _Finder:
             rest = (sim.sum(axis=0) - sim) / (n - 1)
             off_own.append((np.abs(sim - rest) / sd).max(axis=-1))
         log, own = _smooth(np.max(off_log, axis=0)[None])[0], _smooth(np.max(off_own, axis=0))
-        allowed = 1.5 * np.quantile(own.max(axis=1), 0.9)
+        allowed = OFF * np.quantile(own.max(axis=1), 0.9)
         lost = np.flatnonzero(log > allowed)
         return float(log.max() / allowed), float(lost[0] / self.task.control_hz) if len(lost) else float("nan")
 

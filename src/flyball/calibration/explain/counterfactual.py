@@ -58,7 +58,7 @@ class Change:
 
 @dataclass(frozen=True)
 class MarginMap:
-    """Share of successes over two levers: x (i,), y (j,), share (j, i); where the attempt was, and where it would be."""
+    """Share of successes over two levers: xs (i,), ys (j,), share (j, i), and where the attempt was (x, y)."""
 
     x: Lever
     y: Lever

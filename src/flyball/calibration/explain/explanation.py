@@ -301,7 +301,7 @@ class _Explainer:
 
     def _odd_start(self, found: Found) -> bool:
         """Whether the attempt began where attempts do not begin."""
-        usual, own = self._usual_starts(found), self.case.starts(found.values)
+        usual, own = self._usual_starts(found), self.case.starts(found.values, range(len(found.deviating)))
         for joint, x in own.items():
             low, high = usual[joint].min(axis=0), usual[joint].max(axis=0)
             reach = np.maximum(high - low, 1e-3)

@@ -1,0 +1,396 @@
+"""How well failures are explained: ``python benchmarks/explain.py [--cases N] [--outside N] [--seed S] [--json FILE]``.
+
+planted   on every task, one thing leaves what was believed, in a cell whose policy then fails and otherwise succeeds.
+          Counted: is it named first; does the band of the sentence's least change cover the change that the TRUE cell
+          needs (a direct sweep, noise seeds in the majority).
+outside   what no parameter describes: a pushed object, a stuck joint, a corrupted observation, another drive law, a
+          parameter beyond its range. Counted: "not reproduced" or "cannot tell".
+
+A calibration is drawn around the true cell before the change: its centre is off by as much as it says (log-normal,
+5 %), so that it is honest and not exact. Truths are known to this file alone. Intervals are Wilson's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flyball.calibration.explain import Case, Explanation, explain
+from flyball.calibration.explain.case import Variant
+from flyball.calibration.explain.causes import placed
+from flyball.calibration.explain.counterfactual import Change
+from flyball.calibration.explain.levers import Lever, levers_of, parameter_lever
+from flyball.robots import Observation
+from flyball.tasks import Task, tasks
+from flyball.tasks.task import Controller
+from flyball.tasks.world import Attempts, Unmodelled, World
+
+SPREAD = 0.05
+"""Of a calibration: relative for what is judged by ratio, else of 0.6 of the range."""
+SAMPLES = 200
+TRIES = 40
+"""Cells that are drawn until a change of the wanted kind makes one fail that succeeded."""
+SWEEP, NOISES = 81, 5
+"""Values and noise seeds of the direct sweep under the truth."""
+
+
+@dataclass
+class Planted:
+    """A failure whose cause is known here.
+
+    Attributes:
+      cause: what was changed; "" for something outside the model.
+      case: what the explainer gets.
+      truth: the failing cell, path -> value.
+      seed: of its start and noise.
+    """
+
+    task: Task
+    cause: str
+    case: Case
+    truth: dict[str, float]
+    seed: int
+
+
+def calibration(task: Task, cell: dict[str, float], rng: np.random.Generator) -> dict[str, NDArray[np.float64]]:
+    """Joint samples around a cell, as far off as they are wide."""
+    out = {}
+    for p in task.scene.parameters:
+        x = cell[p.path]
+        if placed(p):
+            out[p.path] = np.full(SAMPLES, x)
+            continue
+        off, z = rng.standard_normal(), rng.standard_normal(SAMPLES)
+        wide = x * np.exp(SPREAD * (off + z)) if p.scale == "log" else x + 0.6 * SPREAD * (p.high - p.low) * (off + z)
+        out[p.path] = np.clip(wide, p.low, p.high)
+    return out
+
+
+def attempt(
+    task: Task, cell: dict[str, float], told: NDArray[np.float64], seed: int, n: int = 1, **reality: Any
+) -> Attempts:
+    """n attempts of the informed expert in a cell; their seeds follow each other."""
+    values = {k: np.full(n, v) for k, v in cell.items()}
+    return World(task, n, **reality).run(task.expert(np.tile(told, (n, 1))), values, range(seed, seed + n))
+
+
+def failed(task: Task, done: Attempts) -> bool:
+    """Whether the first attempt failed."""
+    return done.judge(task)[0].outcome == "failure"
+
+
+def causes_of(task: Task) -> list[str]:
+    """Everything that may leave what was believed: parameters of the scene, and what is told."""
+    return [
+        *(p.path for p in task.scene.parameters if not placed(p) and not _read_off(task, p.path)),
+        *(f"told:{name}" for name in task.conditioning),
+    ]
+
+
+def _read_off(task: Task, path: str) -> bool:
+    return path.endswith("noise_m") or path.startswith("start.")
+
+
+def plant(task: Task, cause: str, seed: int) -> Planted | None:
+    """A failure of that cause; None when none is found in ``TRIES`` cells."""
+    rng = np.random.default_rng([seed, 7])
+    n = TRIES
+    drawn = task.scene.nominal(n) | task.draw_reality(rng, n)
+    cells = [{k: float(v[i]) for k, v in drawn.items()} for i in range(n)]
+    beliefs = [calibration(task, c, rng) for c in cells]
+    told = np.stack([task.tell(task.scene.nominal(SAMPLES) | b) for b in beliefs])
+    seeds = rng.integers(2**31, size=n)
+    after, said = [dict(c) for c in cells], told.copy()
+    for i, c in enumerate(after):
+        if cause.startswith("told:"):
+            j = task.conditioning.index(cause[5:])
+            own = {p.path: p for p in task.scene.parameters}.get(cause[5:])
+            if own is None:
+                said[i, j] *= np.exp(rng.choice([-1, 1]) * rng.uniform(0.25, 0.7))
+            else:
+                u = float(own.to_unit(told[i, j])) + rng.choice([-1, 1]) * rng.uniform(0.15, 0.5)
+                said[i, j] = float(own.from_unit(np.clip(u, 0, 1)))
+        else:
+            p = task.scene.parameter(cause)
+            u = float(p.to_unit(c[cause])) + rng.choice([-1, 1]) * rng.uniform(0.12, 0.5)
+            if not 0.01 <= u <= 0.99:
+                continue
+            c[cause] = float(p.from_unit(u))
+    world, values = World(task, n), lambda cs: {k: np.array([c[k] for c in cs]) for k in cs[0]}
+    before = world.run(task.expert(told), values(cells), seeds.tolist()).judge(task)
+    done = world.run(task.expert(said), values(after), seeds.tolist())
+    for i, (was, now) in enumerate(zip(before, done.judge(task), strict=True)):
+        if was.outcome == "success" and now.outcome == "failure":
+            log = Attempts({k: x[i : i + 1] for k, x in done.signals.items()}, [done.events[i]])
+            case = Case(task, log, said[i], task.expert, beliefs[i], seed=seed)
+            return Planted(task, cause, case, after[i], int(seeds[i]))
+    return None
+
+
+# what no parameter describes ------------------------------------------------------------------------------
+
+
+def outside(task: Task, kind: str, seed: int) -> Planted | None:
+    """A failure that nothing in the scene can make."""
+    rng = np.random.default_rng([seed, 8])
+    for _ in range(TRIES):
+        drawn = task.scene.nominal(1) | task.draw_reality(rng, 1)
+        cell = {k: float(v[0]) for k, v in drawn.items()}
+        belief = calibration(task, cell, rng)
+        told = task.tell(task.scene.nominal(SAMPLES) | belief)
+        at = int(rng.integers(2**31))
+        if failed(task, attempt(task, cell, told, at)):
+            continue
+        done = OUTSIDE[kind](task, cell, told, at, rng)
+        if done is not None and failed(task, done):
+            return Planted(task, "", Case(task, done, told, task.expert, belief, seed=seed), cell, at)
+    return None
+
+
+def _closed(
+    task: Task, cell: dict[str, float], told: NDArray[np.float64], seed: int,
+    see: Callable[[int, Observation], Observation] | None = None,
+    send: Callable[[int, NDArray[np.float64]], NDArray[np.float64]] | None = None,
+    disturb: Callable[[int, World], None] | None = None,
+) -> Attempts:  # fmt: skip
+    """One attempt step by step, with something wrong: what the policy sees, what reaches the robot, what befalls it."""
+    world = World(task, 1)
+    seen = world.reset({k: np.array([v]) for k, v in cell.items()}, [seed])
+    controller: Controller = task.expert(told[None])
+    low, high = task.embodiment.action_limits()
+    rows: dict[str, list[NDArray[np.float64]]] = {k: [] for k in seen}
+    actions = []
+    for k in range(world.steps):
+        for name, x in seen.items():
+            rows[name].append(x)
+        action = np.clip(controller(see(k, seen) if see else seen), low, high)
+        actions.append(action)
+        if disturb:
+            disturb(k, world)
+        seen = world.step(send(k, action) if send else action)
+    signals = {k: np.stack(x, axis=1) for k, x in rows.items()}
+    return Attempts(signals | world.action_signals(np.stack(actions, axis=1)), world.events)
+
+
+def _free_joint(task: Task) -> str:
+    world = World(task, 1)
+    values = task.scene.nominal(1)
+    starts = task.starts(values, [np.random.Generator(np.random.Philox(key=0))])
+    world.reset(values, [0])
+    return next(j for j, x in starts.items() if x.shape[1] == 7)
+
+
+def _bumped(task: Task, cell: dict[str, float], told: NDArray[np.float64], seed: int, rng: np.random.Generator):
+    """Somebody knocks the object."""
+    joint, when = _free_joint(task), int(rng.uniform(0.35, 0.6) * task.horizon_s * task.control_hz)
+    blow = np.concatenate([rng.choice([-1, 1], 2) * rng.uniform(0.4, 0.9, 2), [0.0, 0, 0, 0]])
+    return _closed(task, cell, told, seed,
+                   disturb=lambda k, w: w.simulation.push(joint, blow[None]) if k == when else None)  # fmt: skip
+
+
+def _stuck(task: Task, cell: dict[str, float], told: NDArray[np.float64], seed: int, rng: np.random.Generator):
+    """A drive holds still from some moment on."""
+    j = int(rng.integers(3))
+    when, last = int(rng.uniform(0.05, 0.2) * task.horizon_s * task.control_hz), [np.zeros(0)]
+
+    def send(k: int, action: NDArray[np.float64]) -> NDArray[np.float64]:
+        if k < when:
+            last[0] = action.copy()
+            return action
+        out = action.copy()
+        out[:, j] = last[0][:, j]
+        return out
+
+    return _closed(task, cell, told, seed, send=send)
+
+
+def _corrupted(task: Task, cell: dict[str, float], told: NDArray[np.float64], seed: int, rng: np.random.Generator):
+    """The policy sees the object elsewhere than the log does."""
+    off = np.zeros(4)
+    off[:2] = rng.choice([-1, 1], 2) * rng.uniform(0.02, 0.05, 2)
+    return _closed(task, cell, told, seed, see=lambda k, o: {**o, "object.pose": o["object.pose"] + off})
+
+
+def _beyond(task: Task, cell: dict[str, float], told: NDArray[np.float64], seed: int, rng: np.random.Generator):
+    """The command path is far slower than the scene allows."""
+    own = next((p for p in task.scene.parameters if any(b.target == "command.delay" for b in p.binds)), None)
+    return own and attempt(task, {**cell, own.path: own.high * rng.uniform(1.6, 2.5)}, told, seed)
+
+
+def _slack(task: Task, cell: dict[str, float], told: NDArray[np.float64], seed: int, rng: np.random.Generator):
+    """Play in every joint, several times what the scene allows."""
+    return attempt(task, cell, told, seed, unmodelled=Unmodelled(backlash_rad=float(rng.uniform(0.03, 0.05))))
+
+
+OUTSIDE = {"bumped": _bumped, "stuck": _stuck, "corrupted": _corrupted, "beyond": _beyond, "slack": _slack}
+
+
+# counting -------------------------------------------------------------------------------------------------
+
+
+def needed(p: Planted, change: Change) -> float | None:
+    """The least change of a lever that the TRUE cell needs, in the direction of the answer; None when none helps."""
+    task, case = p.task, p.case
+    lever = next((x for x in levers_of(case) if x.path == change.path), None)
+    lever = lever or parameter_lever(case, task.scene.parameter(change.path))
+    n = SWEEP * NOISES
+    world, values = World(task, n), {k: np.full(n, v) for k, v in p.truth.items()}
+    # the true start, not the one that is seen
+    rng = [np.random.Generator(np.random.Philox(key=p.seed))] * 1
+    starts = {k: np.repeat(x, n, axis=0) for k, x in
+              task.starts({k: x[:1] for k, x in values.items()}, rng).items()}  # fmt: skip
+    seeds = [p.seed + 1000 * (i % NOISES) for i in range(n)]
+    v = Variant(values, np.tile(case.told, (n, 1)), starts, seeds, np.full(n, np.inf), {})
+    was = float(lever.to_unit(lever.read(v))[0])
+    sign = 1.0 if change.change > 0 else -1.0
+    us = np.clip(was + sign * np.linspace(0, 1.0 - was if sign > 0 else was, SWEEP), 0, 1)
+    w = _written(task, lever, v, np.repeat(lever.from_unit(us), NOISES), starts)
+    controller = case.policy(w.told)
+    if np.isfinite(w.speed).any():
+        from flyball.calibration.explain.case import _limited
+
+        controller = _limited(task, controller, w)
+    done = world.run(controller, w.values, seeds, starts=w.starts).judge(task)
+    won = np.array([j.outcome == "success" for j in done]).reshape(SWEEP, NOISES).mean(axis=1)
+    good = np.flatnonzero(won > 0.5)
+    if not len(good):
+        return None
+    x = lever.from_unit(np.array([was, us[good[0]]]))
+    return float(lever.change(x[:1], x[1:])[0])
+
+
+def _written(task: Task, lever: Lever, v: Variant, x: NDArray[np.float64], starts: dict[str, Any]) -> Variant:
+    """The variant with another value; the object stays where it truly was."""
+    own = {p.path for p in task.scene.parameters}
+    if lever.path not in own:
+        return lever.write(v, x)
+    values = dict(v.values) | {lever.path: x}
+    rngs = [np.random.Generator(np.random.Philox(key=v.seeds[0])) for _ in v.seeds]
+    moved = task.starts(values, rngs)
+    return Variant(values, v.told, moved, v.seeds, v.speed, {})
+
+
+def wilson(k: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share."""
+    if not n:
+        return 0.0, 1.0
+    p, c = k / n, 1 + z * z / n
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / c
+    return (p + z * z / (2 * n)) / c - half, (p + z * z / (2 * n)) / c + half
+
+
+def one(p: Planted, verbose: bool) -> dict[str, Any]:
+    """Explain a planted failure and count."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    found: Explanation = explain(p.case)
+    row: dict[str, Any] = {
+        "task": p.task.name,
+        "cause": p.cause,
+        "group": found.failure.group,
+        "named": found.cause,
+        "verdict": found.verdict,
+        "right": found.cause == p.cause,
+        "attempts": found.attempts,
+        "seconds": time.perf_counter() - wall,
+        "cpu_seconds": time.process_time() - cpu,
+        "alike": found.alike,
+        "misfit": found.misfit,
+        "sentence": found.sentence,
+        "covered": None,
+    }
+    if p.cause and found.verdict == "explained" and found.changes:
+        change = next((c for c in found.changes if c.actionable), found.changes[0])
+        truth = needed(p, change)
+        row |= {"lever": change.path, "band": [change.low, change.high], "needed": truth}
+        row["covered"] = truth is not None and change.low <= truth <= change.high
+    if verbose:
+        print(f"  {p.task.name} {p.cause or 'outside'}: {found.sentence}", flush=True)
+        print(f"     right {row['right']} covered {row['covered']} needed {row.get('needed')} alike {found.alike:.2f} "
+              f"misfit {found.misfit:.2f} {row['cpu_seconds']:.0f} cpu s", flush=True)  # fmt: skip
+    return row
+
+
+def table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Cause by (n, named first, band covers, seconds), and the sums with intervals."""
+    out = [f"{'task':18} {'cause':28} {'n':>3} {'named':>6} {'covers':>7} {'cpu s':>6}"]
+    inside = [r for r in rows if r["cause"]]
+    for key in dict.fromkeys((r["task"], r["cause"]) for r in inside):
+        own = [r for r in inside if (r["task"], r["cause"]) == key]
+        banded = [r for r in own if r["covered"] is not None]
+        out.append(f"{key[0]:18} {key[1]:28} {len(own):3} {sum(r['right'] for r in own):6} "
+                   f"{sum(r['covered'] for r in banded):3}/{len(banded):<3} "
+                   f"{np.mean([r['cpu_seconds'] for r in own]):6.0f}")  # fmt: skip
+    banded = [r for r in inside if r["covered"] is not None]
+    caught = [r for r in rows if not r["cause"]]
+    for text, k, n in (
+        ("first-named cause right", sum(r["right"] for r in inside), len(inside)),
+        ("minimal-change band covers", sum(r["covered"] for r in banded), len(banded)),
+        ("outside the model, caught", sum(r["verdict"] != "explained" for r in caught), len(caught)),
+    ):
+        low, high = wilson(k, n)
+        out.append(f"{text}: {k} of {n} ({k / max(n, 1):.0%}, 95 % interval {low:.0%} to {high:.0%})")
+    if rows:
+        out.append(f"seconds a case: median {np.median([r['seconds'] for r in rows]):.0f}, "
+                   f"most {max(r['seconds'] for r in rows):.0f} (cpu {max(r['cpu_seconds'] for r in rows):.0f})")  # fmt: skip
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cases", type=int, default=60, help="planted failures (default: %(default)s)")
+    parser.add_argument("--outside", type=int, default=15, help="outside the model (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tasks", nargs="+", default=None, metavar="NAME", help="default: every one")
+    parser.add_argument("--causes", nargs="+", default=None, metavar="NAME", help="only these")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows")
+    parser.add_argument("--quiet", action="store_true", help="only the table")
+    args = parser.parse_args()
+    loaded = [tasks.load(name) for name in args.tasks or tasks.names()]
+    rows: list[dict[str, Any]] = []
+    barren: set[tuple[str, str]] = set()
+    wanted = {t.name: [c for c in causes_of(t) if not args.causes or c in args.causes] for t in loaded}
+
+    def keep(p: Planted) -> None:
+        rows.append(one(p, not args.quiet))
+        if args.json:
+            args.json.write_text(json.dumps(rows, indent=1))
+
+    k, count = 0, 0
+    while count < args.cases and any(wanted.values()):
+        task = loaded[k % len(loaded)]
+        round_, k = k // len(loaded), k + 1
+        names = [c for c in wanted[task.name] if (task.name, c) not in barren]
+        if not names:
+            wanted[task.name] = []
+            continue
+        cause = names[round_ % len(names)]
+        p = plant(task, cause, args.seed * 1000 + k)
+        if p is None:
+            barren.add((task.name, cause))
+            continue
+        count += 1
+        keep(p)
+    kinds, k = list(OUTSIDE), 0
+    found = 0
+    while found < args.outside and k < 4 * args.outside:
+        task, kind, k = loaded[k % len(loaded)], kinds[(k // len(loaded)) % len(kinds)], k + 1
+        p = outside(task, kind, args.seed * 1000 + k)
+        if p is not None:
+            found += 1
+            keep(p)
+    print(*table(rows), sep="\n")
+    if barren:
+        print("no failure could be planted for:", ", ".join(f"{t} {c}" for t, c in sorted(barren)))
+
+
+if __name__ == "__main__":
+    main()
