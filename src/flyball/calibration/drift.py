@@ -160,13 +160,12 @@ class Move:
     Attributes:
       stream: its name.
       shift: median after the change minus median before [unit of the residual].
-      explains: how much of the change in the replays' error this stream alone would explain, in squared scaled
-        residuals; 0 where no precision was given.
+      effect: its size in the stream's own standard deviations before the change.
     """
 
     stream: str
     shift: float
-    explains: float
+    effect: float
 
 
 class DriftTest:
@@ -226,7 +225,6 @@ class DriftTest:
         *,
         duration_s: float,
         regime: str = "",
-        precision: Sequence[float] | None = None,
     ) -> Alarm | None:
         """Take the residuals of one more episode. An episode that was taken before changes nothing.
 
@@ -235,7 +233,6 @@ class DriftTest:
           residuals: one per stream.
           duration_s: of the episode [s].
           regime: only episodes of the same regime are compared: task, gain, release.
-          precision: per stream, squared scaled residuals per squared unit of the residual; for ``moves``.
 
         Returns:
           The alarm, if there is one by now.
@@ -246,8 +243,7 @@ class DriftTest:
         if key in self._keys:
             return self.alarm
         x = np.asarray(residuals, float)
-        h = np.zeros(x.shape) if precision is None else np.asarray(precision, float)
-        if x.shape != (len(self.streams),) or h.shape != x.shape or not (np.isfinite(x).all() and np.isfinite(h).all()):
+        if x.shape != (len(self.streams),) or not np.isfinite(x).all():
             raise InputError(
                 f"residuals of shape {x.shape}, or not finite", where=f"episode {key[:12]}",
                 allowed=f"{len(self.streams)} finite numbers",
@@ -265,32 +261,30 @@ class DriftTest:
         else:
             places.append(number)
         self._keys[key] = number
-        self._rows.append(
-            {"key": key, "residuals": x.tolist(), "duration_s": float(duration_s), "regime": regime,
-             "precision": h.tolist()}
-        )  # fmt: skip
+        self._rows.append({"key": key, "residuals": x.tolist(), "duration_s": float(duration_s), "regime": regime})
         if self.alarm is None and self.evidence >= 1:
             worst = int(np.argmax(self._detector.total))
             self.alarm = Alarm(number, self._detector.likeliest(worst), self.streams[worst])
         return self.alarm
 
     def moves(self) -> list[Move]:
-        """How the streams moved at the change, the one that explains most first; empty while quiet."""
+        """How the streams moved at the change, greatest effect first; empty while quiet."""
         if self.alarm is None:
             return []
-        x, h = (np.array([r[k] for r in self._rows]) for k in ("residuals", "precision"))
-        regimes = np.array([r["regime"] for r in self._rows])
+        x, regimes = np.array([r["residuals"] for r in self._rows]), np.array([r["regime"] for r in self._rows])
         late = np.arange(len(x)) >= self.alarm.since
-        shifts, weights = [], []
+        shifts, spreads, weights = [], [], []
         for regime in dict.fromkeys(regimes[late].tolist()):
-            own = regimes == regime
-            if (own & ~late).any():
-                shifts.append(np.median(x[own & late], axis=0) - np.median(x[own & ~late], axis=0))
-                weights.append(int((own & late).sum()))
-        shift = np.average(shifts, axis=0, weights=weights) if shifts else np.zeros(len(self.streams))
-        explains = shift**2 * h[late].mean(axis=0)
-        order = np.argsort(-explains, kind="stable")
-        return [Move(self.streams[j], float(shift[j]), float(explains[j])) for j in order]
+            before, after = x[(regimes == regime) & ~late], x[(regimes == regime) & late]
+            if len(before) > 1:
+                shifts.append(np.median(after, axis=0) - np.median(before, axis=0))
+                spreads.append(before.std(axis=0, ddof=1))
+                weights.append(len(after))
+        if not shifts:
+            return []
+        shift, spread = np.average(shifts, axis=0, weights=weights), np.average(spreads, axis=0, weights=weights)
+        effect = np.abs(shift) / np.maximum(spread, 1e-12)
+        return [Move(self.streams[j], float(shift[j]), float(effect[j])) for j in np.argsort(-effect, kind="stable")]
 
     def to_json(self) -> dict[str, Any]:
         """JSON-able state; ``from_json`` is the inverse."""
@@ -307,10 +301,7 @@ class DriftTest:
         try:
             out = cls(data["streams"], hours=data["hours"], baseline=data["baseline"], seed=data["seed"])
             for row in data["episodes"]:
-                out.update(
-                    row["key"], row["residuals"], duration_s=row["duration_s"], regime=row["regime"],
-                    precision=row["precision"],
-                )  # fmt: skip
+                out.update(row["key"], row["residuals"], duration_s=row["duration_s"], regime=row["regime"])
         except (KeyError, TypeError, ValueError, InputError) as err:
             raise Damaged(f"not the state of a drift test ({err})", where=where) from err
         return out

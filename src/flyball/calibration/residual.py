@@ -4,9 +4,10 @@ In: a calibration, and an episode of a recorded set-up or logged attempts of a t
 one-step shift, and the replay error for everything that is no parameter.
 
 Method: the episode is replayed open loop at the calibrated values and with every parameter a little up and down. The
-shift of parameter j is the Gauss-Newton step with the other parameters held, -J_j r / J_j J_j, on the unit cube of the
-parameter's scale: the score of the parameter over its information. What the model has wrong appears in it as an offset
-that is the same before and after; only its change counts.
+shift is one Gauss-Newton step of all parameters together, on the unit cube of their scales, towards a prior as wide as
+their ranges. All together, because wear of one parameter is felt in all others that act alike: alone, 20 % more
+friction looks like other damping, torque and delay, and their ordinary scatter hides it. What the model has wrong
+appears as an offset that is the same before and after a change; only the change counts.
 """
 
 from __future__ import annotations
@@ -34,8 +35,10 @@ REPLAY_ERROR = "replay error"
 """Name of the stream that is no parameter: logarithm of the error of the replay at the calibrated values."""
 STEP = 0.02
 """Step of the differences on the unit cube, about the change that is looked for: friction is rough on smaller ones."""
-NO_SENSITIVITY = 1e-9
-"""A parameter whose information is below this is not seen by the episode; its shift is 0."""
+MODEL = 0.01
+"""What a task's scene is trusted to explain of a signal, but for this share of its spread."""
+PRIOR = 12**-0.5
+"""Standard deviation of the prior on the unit cube: that of the uniform distribution."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +48,12 @@ class Residual:
     Attributes:
       streams: the parameters' paths, and ``REPLAY_ERROR`` last.
       values: their shifts on the unit cube and the logarithm of the replay error, (streams,).
-      precision: information on each shift: squared scaled residuals per squared unit; 0 for the replay error.
       duration_s: of the episode [s].
       regime: what it may be compared with.
     """
 
     streams: tuple[str, ...]
     values: Array
-    precision: Array
     duration_s: float
     regime: str
 
@@ -91,7 +92,7 @@ def attempt_residuals(
     """Residuals of logged attempts of a task's robot under its calibration, one each.
 
     Where something slips in the log and holds in the replay, the two part for good. So every sample counts the less the
-    further any of the replays is from the log: 1 / (1 + r^2), r in spreads of the signal.
+    further any of the replays has been from the log so far: 1 / (1 + r^2), r in spreads of the signal.
 
     Args:
       fitted: the robot's calibration; its marginal medians are replayed.
@@ -114,16 +115,18 @@ def attempt_residuals(
         tiled = {k: np.repeat(x, len(units), axis=0) for k, x in real.items()}
         actions = np.concatenate([tiled[s.name] for s in task.embodiment.actions], axis=-1)
         replay = world.replay(full, actions, task.seen_starts(tiled, full))
-        columns = []
+        columns, off = [], np.zeros(actions.shape[1])
         for spec in task.embodiment.observations:
             y = real[spec.name][0]
-            # A signal that hardly moves is not more exact for that: its noise counts, five times to be safe.
-            scale = np.maximum(y.std(axis=0), 5 * np.asarray(task.noise[spec.name]))
-            r = np.nan_to_num((replay.signals[spec.name] - y) / np.maximum(scale, 1e-9), nan=1e3, posinf=1e3)
-            columns.append((r / np.sqrt(y.shape[1])).reshape(len(units), y.shape[0], -1))
-        r = np.concatenate(columns, axis=2)
-        furthest = np.linalg.norm(r, axis=2).max(axis=0)
-        r = (r / np.sqrt(1 + furthest[:, None] ** 2)).reshape(len(units), -1)
+            spread = y.std(axis=0)
+            # A sensor says no more than its noise lets it, a model no more than a share of what there is to explain.
+            scale = np.hypot(np.asarray(task.noise[spec.name]), MODEL * spread)
+            apart = np.nan_to_num(replay.signals[spec.name] - y, nan=1e3, posinf=1e3, neginf=-1e3)
+            columns.append(apart / np.maximum(scale, 1e-9))
+            usual = np.maximum(spread, 5 * np.asarray(task.noise[spec.name]))
+            off = np.maximum(off, ((apart / np.maximum(usual, 1e-9)) ** 2).mean(axis=2).max(axis=0))
+        weight = 1 / np.sqrt(1 + np.maximum.accumulate(off))
+        r = (np.concatenate(columns, axis=2) * weight[:, None]).reshape(len(units), -1)
         out.append(_residual(paths, r, steps, task.horizon_s, task.name if regimes is None else regimes[i]))
     return out
 
@@ -159,10 +162,7 @@ def _residual(paths: Sequence[str], r: Array, steps: Array, duration_s: float, r
     """From scaled residuals r (1 + 2 p, m) at centre, up, down."""
     p = len(steps)
     slopes = (r[1 : 1 + p] - r[1 + p :]) / steps[:, None]
-    information = np.einsum("jm,jm->j", slopes, slopes)
-    seen = information > NO_SENSITIVITY
-    shift = np.where(seen, -slopes @ r[0] / np.where(seen, information, 1.0), 0.0)
-    error = float(np.log(np.sqrt(np.mean(r[0] ** 2)) + 1e-12))
-    return Residual(
-        (*paths, REPLAY_ERROR), np.append(shift, error), np.append(information, 0.0), duration_s, regime
-    )  # fmt: skip
+    variance = float(np.mean(r[0] ** 2)) + 1e-12
+    # Most probable shift: noise as large as the residuals are, and a prior as wide as the parameter's range.
+    shift = -np.linalg.solve(slopes @ slopes.T + variance / PRIOR**2 * np.eye(p), slopes @ r[0])
+    return Residual((*paths, REPLAY_ERROR), np.append(shift, 0.5 * np.log(variance)), duration_s, regime)

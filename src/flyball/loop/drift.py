@@ -38,13 +38,13 @@ from flyball.tasks import Task, tasks
 
 State = Literal["quiet", "drifting", "not enough episodes"]
 RIVAL = 0.5
-"""A parameter that explains at least this share of what the best one does is named beside it."""
+"""A parameter whose effect is at least this share of the greatest is named beside it."""
 _TOGETHER = 16  # episodes between two writings of a test's state
 
 
 @dataclass(frozen=True)
 class Moved:
-    """A parameter that would explain the change, were it alone.
+    """A parameter that moved.
 
     Attributes:
       path, unit: of the parameter.
@@ -76,7 +76,7 @@ class Watched:
       evidence: as a share of the threshold.
       since: number of the first changed episode, from 1; 0 while quiet.
       since_digest: its digest.
-      stream: what raised the alarm.
+      stream: what moved most; the replay error where it rose and no parameter explains it.
       moved: the likeliest parameter and its rivals.
       unreadable: episodes that could not be replayed, each with the reason.
       run_next: what to do.
@@ -159,8 +159,7 @@ def _look(store: Store, who: _Subject, hours: float, baseline: int, seed: int, p
     kept = store.row("drift", key)
     if kept is not None:  # residuals stay what they are under another rate or baseline
         for row in DriftTest.from_json(kept["test"], where=f"drift {key}").to_json()["episodes"]:
-            values = {k: row[k] for k in ("residuals", "duration_s", "regime", "precision")}
-            test.update(row["key"], **values)
+            test.update(row["key"], row["residuals"], duration_s=row["duration_s"], regime=row["regime"])
     known, unreadable = set(test.keys), dict(kept["unreadable"] if kept else {})
     new = [r for r in who.rows if r.digest not in known and r.digest not in unreadable]
     catalogue = Catalogue(store)
@@ -171,10 +170,7 @@ def _look(store: Store, who: _Subject, hours: float, baseline: int, seed: int, p
         except InputError as err:
             found, unreadable[row.digest] = None, err.line()
         if found is not None:
-            test.update(
-                row.digest, found.values.tolist(), duration_s=found.duration_s, regime=found.regime,
-                precision=found.precision.tolist(),
-            )  # fmt: skip
+            test.update(row.digest, found.values.tolist(), duration_s=found.duration_s, regime=found.regime)
         if (i + 1) % _TOGETHER == 0:
             store.put_row("drift", key, {"test": test.to_json(), "unreadable": unreadable})
         progress.advance()
@@ -194,12 +190,15 @@ def _told(who: _Subject, test: DriftTest, unreadable: dict[str, str]) -> Watched
     if test.alarm is None:
         return Watched(state="quiet" if test.episodes > test.baseline else "not enough episodes", **common)
     of = {p.path: (p, v) for p, v in zip(who.parameters, who.calibrated, strict=True)}
-    moves = [m for m in test.moves() if m.stream in of and m.explains > 0]
-    moved = tuple(_moved(*of[m.stream], m.shift) for m in moves if m.explains >= RIVAL * moves[0].explains)
-    look = test.alarm.stream == REPLAY_ERROR or not moved or moved[0].at_bound
+    moves = test.moves()
+    mine = [m for m in moves if m.stream in of and m.effect > 0]
+    moved = tuple(_moved(*of[m.stream], m.shift) for m in mine if m.effect >= RIVAL * mine[0].effect)
+    error = next((m.effect for m in moves if m.stream == REPLAY_ERROR), 0.0)
+    unexplained = not mine or mine[0].effect < RIVAL * error
+    look = unexplained or moved[0].at_bound
     return Watched(
         state="drifting", since=test.alarm.since + 1, since_digest=test.keys[test.alarm.since],
-        stream=test.alarm.stream, moved=moved,
+        stream=REPLAY_ERROR if unexplained else mine[0].stream, moved=moved,
         run_next=f"look at the robot, then {who.again}" if look else f"{who.again}; look at the robot if it goes on",
         **common,
     )  # fmt: skip
