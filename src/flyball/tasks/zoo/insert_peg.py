@@ -28,29 +28,34 @@ HALF = np.array([0.012, 0.010, 0.010])
 PEG_MASS = 0.15
 HOLE, SEAT_Z, RIM_Z = 0.0086, 0.012, 0.030
 """Half width of the square hole, heights of its bottom and of its upper edge [m]."""
-_PLATE = 0.016  # length of a plate of the funnel, at 45 degrees [m]
+SLOPE, PLATE = np.deg2rad(10.0), 0.016
+"""Slope of the funnel [rad], so flat that a far-off peg jams in it, and length of its four plates [m]."""
 
 
 def _socket() -> str:
-    """Four walls, a bottom and a funnel of four plates at 45 degrees."""
-    out, c = [], np.sqrt(0.5)
-    for k, (x, y) in enumerate(((1, 0), (0, 1), (-1, 0), (0, -1))):
-        across, turn = HOLE + 0.008, f"{np.cos(k * np.pi / 4):.6f} 0 0 {np.sin(k * np.pi / 4):.6f}"
-        out.append(
-            f'<geom class="socket" type="box" size=".008 .024 {RIM_Z / 2}" quat="{turn}" '
-            f'pos="{x * across:.5f} {y * across:.5f} {RIM_Z / 2}"/>'
-        )
-        # the middle of a plate's upper face lies half its length up the slope, the box below it
-        out_x, up = HOLE + c * (_PLATE / 2 + 0.004), RIM_Z + c * (_PLATE / 2 - 0.004)
-        tilt = np.array([np.cos(np.pi / 8), 0, -np.sin(np.pi / 8), 0])  # -45 degrees about y: x goes up the slope
-        a = k * np.pi / 4
-        quat = np.array([np.cos(a) * tilt[0], -np.sin(a) * tilt[2], np.cos(a) * tilt[2], np.sin(a) * tilt[0]])
-        out.append(
-            f'<geom class="socket" type="box" size="{_PLATE / 2} .024 .004" '
-            f'quat="{" ".join(f"{q:.6f}" for q in quat)}" pos="{x * out_x:.5f} {y * out_x:.5f} {up:.5f}"/>'
-        )
+    """Four walls, a bottom and a funnel of four sloping plates."""
+    out, thick = [], 0.004
+    for k in range(4):
+        turn = k * np.pi / 2
+        direction = np.array([np.cos(turn), np.sin(turn)])
+        wall = (HOLE + 0.008) * direction
+        # a plate's upper face begins at the hole's edge; the middle of the box lies half its thickness below it
+        plate = (HOLE + np.cos(SLOPE) * PLATE / 2 + np.sin(SLOPE) * thick) * direction
+        up = RIM_Z + np.sin(SLOPE) * PLATE / 2 - np.cos(SLOPE) * thick
+        c, s, sc, ss = np.cos(turn / 2), np.sin(turn / 2), np.cos(SLOPE / 2), -np.sin(SLOPE / 2)
+        for at, z, size, quat in (
+            (wall, RIM_Z / 2, (0.008, 0.024, RIM_Z / 2), (c, 0, 0, s)),
+            (plate, up, (PLATE / 2, 0.024, thick), (c * sc, -s * ss, c * ss, s * sc)),
+        ):
+            out.append(
+                f'<geom class="socket" type="box" size="{_text(size)}" pos="{_text((*at, z))}" quat="{_text(quat)}"/>'
+            )
     out.append(f'<geom class="socket" type="box" size=".012 .012 .004" pos="0 0 {SEAT_Z - 0.004}" solref=".02 1"/>')
     return "\n  ".join(out)
+
+
+def _text(x: Sequence[float]) -> str:
+    return " ".join(f"{v:.6f}" for v in x)
 
 
 MODEL = f"""<mujoco model="insert-peg"><compiler angle="radian"/>
@@ -110,7 +115,7 @@ PARAMETERS = (
     ),
     *(
         Parameter(
-            f"marker.offset_m.{axis}", "m", 0.0, -0.009, 0.009, "linear", "robot",
+            f"marker.offset_m.{axis}", "m", 0.0, -0.012, 0.012, "linear", "robot",
             (Bind("sensor:socket.position.bias", index=i),), f"how far the marker sits from the hole, {axis}",
         )
         for i, axis in enumerate("xy")
@@ -127,7 +132,7 @@ GRIP = 22.0
 """Grip command [N]; the same for all pegs."""
 HOME_Z = SEAT_Z + PEG + TIP
 """Height of the hand when the peg touches the bottom [m]."""
-CLEAR_Z = RIM_Z + 0.018 + PEG + TIP
+CLEAR_Z = RIM_Z + 0.010 + PEG + TIP
 """Height of the hand from which on the tip is over the funnel [m]."""
 SPEED, DOWN, CREEP = 0.25, 0.12, 0.04
 """Speeds of the hand through the air, down, and in the socket [m/s]."""
@@ -223,17 +228,17 @@ class InsertPeg:
     # realities --------------------------------------------------------------------------------------------
 
     def draw_reality(self, rng: np.random.Generator, n: int) -> dict[str, NDArray[np.float64]]:
-        """Sockets from easy to stiff, grips that bear 1.8 to 2.8 times their force; markers up to 6 mm off."""
-        seat = np.exp(rng.uniform(np.log(4.0), np.log(14.0), n))
+        """Sockets from easy to stiff, grips that bear 1.6 to 2.2 times their force; markers up to 9 mm off."""
+        seat = np.exp(rng.uniform(np.log(3.0), np.log(20.0), n))
         out = {"object.seat_force": seat, "gripper.force_scale": rng.uniform(0.8, 1.25, n)}
-        out["object.friction"] = seat * rng.uniform(1.8, 2.8, n) / (2 * GRIP * out["gripper.force_scale"])
+        out["object.friction"] = seat * rng.uniform(1.6, 2.2, n) / (2 * GRIP * out["gripper.force_scale"])
         out["object.friction"] = np.clip(out["object.friction"], 0.16, 0.95)
         out["socket.friction"] = np.exp(rng.uniform(np.log(0.1), np.log(0.35), n))
         out["arm.gain_scale"] = rng.uniform(0.6, 1.2, n)
         out["arm.delay_s"] = rng.uniform(0.0, 0.06, n)
         out["tracker.noise_m"] = rng.uniform(0.0005, 0.002, n)
         for a in "xy":
-            out[f"marker.offset_m.{a}"] = rng.uniform(-0.006, 0.006, n)
+            out[f"marker.offset_m.{a}"] = rng.uniform(-0.009, 0.009, n)
         odd = rng.permutation(n) < (n + 1) // 2
         out["start.x"] = np.where(odd, rng.uniform(0.40, 0.48, n), 0.45)
         out["start.y"] = np.where(odd, rng.uniform(-0.08, 0.08, n), 0.0)
