@@ -43,6 +43,11 @@ STACKED = """<mujoco><compiler angle="degree"/><option gravity="1 2 -3"><flag eu
 </mujoco>""".replace('size=".01" rgba', 'name="c" size=".01" rgba')
 
 
+SITES = """<mujoco><worldbody><body name="a"><freejoint/><geom size=".1"/><site name="s" pos=".1 .2 .3"/></body>
+<body name="b"><freejoint/><geom size=".1"/><site name="t" euler="0 0 30"/></body></worldbody>
+<equality><weld site1="s" site2="t"/><connect site1="s" site2="t"/></equality></mujoco>"""
+
+
 def back(mjcf: str, path: Path) -> tuple[Any, Any, list[str], Any]:
     """Compiled models before and after, the losses of writing, and what was read."""
     before = mujoco.MjSpec.from_string(mjcf).compile()
@@ -52,7 +57,9 @@ def back(mjcf: str, path: Path) -> tuple[Any, Any, list[str], Any]:
     return before, after, losses, parsed
 
 
-@pytest.mark.parametrize("mjcf", [LIFT, SlidePuck.scene.model, RICH, STACKED], ids=["lift", "puck", "rich", "stacked"])
+@pytest.mark.parametrize(
+    "mjcf", [LIFT, SlidePuck.scene.model, RICH, STACKED, SITES], ids=["lift", "puck", "rich", "stacked", "sites"]
+)
 def test_facts_are_equal(mjcf: str, tmp_path: Path) -> None:
     before, after, _, parsed = back(mjcf, tmp_path / "m.usda")
     assert [c.line() for c in diff(facts(before), facts(after)).changes] == []

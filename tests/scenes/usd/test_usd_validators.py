@@ -18,14 +18,18 @@ from flyball.scenes.usd.validate import validate, validate_here
 from flyball.scenes.usd.write import write
 from flyball.tasks.zoo.lift_fragile import MODEL
 
+SITES = """<mujoco><worldbody><body name="a"><freejoint/><geom size=".1"/><site name="s" pos=".1 .2 .3"/></body>
+<body name="b"><freejoint/><geom size=".1"/><site name="t" euler="0 0 30"/></body></worldbody>
+<equality><weld site1="s" site2="t"/><connect site1="s" site2="t"/></equality></mujoco>"""
+
 
 @pytest.mark.parametrize("suffix", [".usda", ".usdz"])
 def test_no_errors_and_no_warnings(suffix: str, tmp_path: Path) -> None:
-    for name, mjcf in (("lift", MODEL), ("rich", fuzz_usd.RICH)):
+    for name, mjcf in (("lift", MODEL), ("rich", fuzz_usd.RICH), ("sites", SITES)):
         path = tmp_path / f"{name}{suffix}"
         write(Imported(name, mjcf, {}, facts(mujoco.MjSpec.from_string(mjcf).compile())), path)
         found = validate_here({"path": str(path)})
-        assert found["findings"] == []
+        assert found["findings"] == [], name
         assert len(found["validators"]) >= 28 and "usdPhysicsValidators:RigidBodyChecker" in found["validators"]
 
 

@@ -215,13 +215,25 @@ class Mechanisms:
         kind = "Fixed" if weld else "Spherical"
         prim = self.author.define(self.author.scope("Equalities"), e.name, f"Physics{kind}Joint", "equality")
         made = getattr(UsdPhysics, f"{kind}Joint")(prim)
-        table = "site" if site else "body"
-        made.CreateBody0Rel().SetTargets([self.author.paths[table, e.first]])
-        made.CreateBody1Rel().SetTargets([self.author.paths[table, e.second or "world"]])
+        bodies = [e.first, e.second or "world"]
+        if site:
+            # a joint must name bodies; that it is the sites which coincide stands beside it
+            self.author.targets(prim, "flyball:equality:sites", "site", [e.first, e.second])
+            bodies = [self.model.sites[n].body for n in (e.first, e.second)]
+        made.CreateBody0Rel().SetTargets([self.author.paths["body", bodies[0]]])
+        made.CreateBody1Rel().SetTargets([self.author.paths["body", bodies[1]]])
         made.CreateExcludeFromArticulationAttr(True)
         made.CreateJointEnabledAttr(e.active)
         d = e.data
-        if not site:
+        if site:
+            for k, name in enumerate((e.first, e.second)):
+                made.GetPrim().CreateAttribute(f"physics:localPos{k}", Sdf.ValueTypeNames.Point3f, False).Set(
+                    vec3f(self.model.sites[name].pos)
+                )
+                made.GetPrim().CreateAttribute(f"physics:localRot{k}", Sdf.ValueTypeNames.Quatf, False).Set(
+                    quatf(self.model.sites[name].quat)
+                )
+        else:
             first, second, turn = (
                 (d[3:6] + rotation(d[6:10]) @ d[:3], d[:3], d[6:10]) if weld else (d[:3], d[3:6], IDENTITY)
             )

@@ -226,10 +226,11 @@ class MechanismsReader:
         path = prim.GetPath()
         active = self._active(UsdPhysics.Joint(prim).GetJointEnabledAttr().Get())
         common = {"name": self.refs.names("equality", path), **active, **v.attributes(prim, EQUALITY)}
-        kinds = [self.refs.shapes.kinds.get(p.GetPath(), "") if p else "" for p in link.ends]
+        ends = self.refs.targets(prim, "flyball:equality:sites") or [p.GetPath() for p in link.ends if p]
+        kinds = [self.refs.shapes.kinds.get(p, "") for p in ends]
         tag = {"fixed": "weld", "ball": "connect"}.get(link.kind, "")
         if kinds == ["site", "site"] and tag:
-            one, two = (self.refs.name("site", p.GetPath()) for p in link.ends)
+            one, two = (self.refs.name("site", p) for p in ends)
             e = SubElement(section, tag, {**common, "site1": str(one), "site2": str(two)})
         else:
             owners, frames = (link.first, link.second), link.frames
