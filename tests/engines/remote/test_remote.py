@@ -360,6 +360,11 @@ def test_engines_of_a_file_are_found_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file.rename("flyball.toml")
     assert "other" in engines.names()
+    (tmp_path / "fleet").mkdir()
+    Path("flyball.toml").rename("fleet/flyball.toml")
+    assert "other" not in engines.names()
+    monkeypatch.setenv("FLYBALL_WORKSPACE", "fleet")
+    assert "other" in engines.names()
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,7 @@ class DrakeEngine:
         discrete approximation: lagged | similar | sap) and ``ignore`` (features that Drake lacks and the user does
         without, see ``build.IGNORABLE``, comma-separated).
         """
+        scene.rigid_only("engine drake")
         try:
             assets = dict(scene.assets)
             model = mujoco.MjSpec.from_string(scene.model, assets=assets).compile()
