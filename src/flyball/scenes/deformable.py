@@ -162,7 +162,7 @@ class Granular:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check(self.name, self.size, self.cells, self.density, self.spacing, self.spacing)
+        _check(self.name, self.size, (), self.density, self.spacing)
         if not (self.friction >= 0 and 0 <= self.jitter < 1):
             raise InputError(f"friction {self.friction:g}, jitter {self.jitter:g}", where=f"grains {self.name}",
                              allowed="friction >= 0, jitter in [0, 1)")  # fmt: skip

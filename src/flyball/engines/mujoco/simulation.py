@@ -64,6 +64,7 @@ class MujocoEngine:
         self, scene: Scene, n: int, *, threads: int = 0, options: Mapping[str, float | str] | None = None
     ) -> MujocoSimulation:
         """Build n worlds; see ``flyball.engines.Engine.open``."""
+        scene.rigid_only("engine mujoco")
         try:
             spec = mujoco.MjSpec.from_string(scene.model, assets=dict(scene.assets))
             spec.compile()

@@ -6,6 +6,7 @@ Nothing of them is imported before a scene is opened: to list engines takes no m
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -25,10 +26,10 @@ class MujocoWarpEngine:
     """MuJoCo's formulation in single precision, on all worlds at once: one vote with MuJoCo, not a second."""
 
     name = "mujoco-warp"
+    formulation = "mujoco"
     capabilities: Mapping[str, Level] = {
         **MujocoEngine.capabilities,
         "gradient": "unsupported",
-        "batch_bitwise": "exact",
     }
 
     def __init__(self) -> None:
@@ -82,7 +83,7 @@ class NewtonEngine:
             if key != "timestep":
                 where = f"engine {self.name}"
                 raise Unsupported(f"option {key} = {value!r}", where=where, allowed="timestep (0, 0.1] s, device")
-        model = MujocoEngine().open(scene, 1, threads=1, options=rest).model
+        model = MujocoEngine().open(replace(scene, deformables=()), 1, threads=1, options=rest).model
         return NewtonSimulation(model, scene, self.solver, n, device)
 
 

@@ -1,7 +1,9 @@
 """Derivatives of a course through Newton's Featherstone solver, by reverse-mode differentiation of every step.
 
 In: a simulation in its current state, controls. Out: dy_end/dx for y = (q, v). One world per row of the Jacobian: all
-are in the same state, each is seeded with another component of y, so that one backward pass gives the whole matrix.
+are in the same state, each is seeded with another component of y, so that one backward pass gives the matrix of a step.
+Matrices are then multiplied: one tape over all steps is off by 2 % after 40 steps of a double pendulum, where single
+steps agree with finite differences to 2e-5, probably because the solver overwrites the poses in its input state.
 
 Joints are hinges and slides, whose coordinates are their own tangent space; nothing may touch. The kernels are compiled
 a second time, with their derivatives: some 20 s of CPU, once.
@@ -61,7 +63,7 @@ def rollout_gradient(sim: NewtonSimulation, controls: Array, wrt: Literal["state
       Unsupported: the solver, a joint, a contact or an actuator's limit does not allow it.
     """
     _check(sim)
-    m, nv, steps = sim.model, sim.model.nv, len(controls)
+    m, nv = sim.model, sim.model.nv
     nt, rows = runtime.newton(), 2 * sim.model.nv
     import newton._src.solvers.featherstone.kernels as featherstone
     import newton._src.solvers.semi_implicit.kernels_body as bodies
@@ -76,31 +78,35 @@ def rollout_gradient(sim: NewtonSimulation, controls: Array, wrt: Literal["state
         worlds.model.set_gravity(sim.worlds.model.gravity.numpy()[0])
         solver = nt.solvers.SolverFeatherstone(worlds.model, **sim.solver.arguments)
         matrices = [wp.array(x.astype(np.float32), dtype=float) for x in _linear(sim, controls)]
-        u = [wp.array(np.repeat(c[None], rows, axis=0).astype(np.float32), dtype=float, requires_grad=True)
-             for c in np.asarray(controls, float)]  # fmt: skip
-        states = [worlds.model.state(requires_grad=True) for _ in range(steps + 1)]
-        for name in ("joint_q", "joint_qd"):
-            fields.assign(getattr(states[0], name), np.repeat(fields.rows(getattr(sim._now, name), sim.n)[:1], rows, 0))
-        nt.eval_fk(worlds.model, states[0].joint_q, states[0].joint_qd, states[0])
-        tape = wp.Tape()
-        with tape:
-            for k in range(steps):
-                control = worlds.model.control(requires_grad=True)
-                q, v, f = (x.reshape((rows, -1)) for x in (states[k].joint_q, states[k].joint_qd, control.joint_f))
-                wp.launch(_torque, dim=(rows, nv), inputs=[*matrices, q, v, u[k]], outputs=[f])
-                states[k].clear_forces()
-                solver.step(states[k], states[k + 1], control, None, sim.timestep)
+        u = wp.zeros((rows, m.nu), dtype=float, requires_grad=True)
+        now, after = (worlds.model.state(requires_grad=True) for _ in range(2))
+        control = worlds.model.control(requires_grad=True)
+        q, v, f = (x.reshape((rows, -1)) for x in (now.joint_q, now.joint_qd, control.joint_f))
         at_q, at_v = worlds.joints.q, worlds.joints.qd
+        for name in ("joint_q", "joint_qd"):
+            fields.assign(getattr(now, name), np.repeat(fields.rows(getattr(sim._now, name), sim.n)[:1], rows, 0))
         seeds = [np.zeros((rows, worlds.joints.nq)), np.zeros((rows, worlds.joints.nqd))]
-        seeds[0][np.arange(nv), at_q] = 1.0
-        seeds[1][nv + np.arange(nv), at_v] = 1.0
-        end = (states[-1].joint_q, states[-1].joint_qd)
-        tape.backward(grads={x: wp.array(s.ravel().astype(np.float32), dtype=float)
-                             for x, s in zip(end, seeds, strict=True)})  # fmt: skip
-        if wrt == "control":
-            return np.concatenate([x.grad.numpy() for x in u], axis=1).astype(float)
-        first = [fields.rows(x.grad, rows) for x in (states[0].joint_q, states[0].joint_qd)]
-        return np.concatenate([first[0][:, at_q], first[1][:, at_v]], axis=1)
+        seeds[0][np.arange(nv), at_q] = seeds[1][nv + np.arange(nv), at_v] = 1.0
+        ends = {x: wp.array(s.ravel().astype(np.float32), dtype=float)
+                for x, s in zip((after.joint_q, after.joint_qd), seeds, strict=True)}  # fmt: skip
+        by_state, by_control = np.eye(rows), np.zeros((rows, 0))
+        for row in controls:
+            fields.assign(u, np.repeat(row[None], rows, axis=0))
+            nt.eval_fk(worlds.model, now.joint_q, now.joint_qd, now)
+            now.clear_forces()
+            tape = wp.Tape()
+            with tape:
+                wp.launch(_torque, dim=(rows, nv), inputs=[*matrices, q, v, u], outputs=[f])
+                solver.step(now, after, control, None, sim.timestep)
+            tape.backward(grads=ends)
+            first = [fields.rows(x.grad, rows) for x in (now.joint_q, now.joint_qd)]
+            one = np.concatenate([first[0][:, at_q], first[1][:, at_v]], axis=1)
+            by_state = one @ by_state
+            by_control = np.concatenate([one @ by_control, fields.rows(u.grad, rows)], axis=1)
+            tape.zero()
+            for name in ("joint_q", "joint_qd"):
+                wp.copy(getattr(now, name), getattr(after, name))
+        return by_state if wrt == "state" else by_control
 
 
 def _check(sim: NewtonSimulation) -> None:

@@ -110,7 +110,7 @@ def needs(m: mujoco.MjModel, scene: Scene) -> dict[str, str]:
         out["flex"] = "<flexcomp>"
     if m.opt.density or m.opt.viscosity:
         out["fluid"] = "<option>"
-    for d in getattr(scene, "deformables", ()):
+    for d in scene.deformables:
         out.setdefault(deformables.kind(d), f"{deformables.kind(d)} {d.name!r}")
     return out
 
@@ -137,7 +137,7 @@ def build(m: mujoco.MjModel, scene: Scene, solver: Solver, n: int, device: Any, 
         raise Unsupported(f"Newton makes {one.body_count} bodies of {m.nbody - 1}", where=engine)
     geoms = _shapes(one, m, engine)
     _write(one, m, solver, geoms)
-    particles = deformables.add(one, getattr(scene, "deformables", ()), nt)
+    particles = deformables.add(one, scene.deformables, nt)
     if solver.name == "vbd":
         one.color(include_bending=True)
     every = nt.ModelBuilder()
@@ -201,6 +201,7 @@ def _write(b: Any, m: mujoco.MjModel, solver: Solver, geoms: NDArray[np.int64]) 
     for j in range(len(b.joint_target_ke)):
         b.joint_target_ke[j] = b.joint_target_kd[j] = 0.0
         b.joint_damping[j] = 0.0
+    b.joint_stiffness = [0.0] * len(b.joint_stiffness)  # drives and springs are ``kernels.drive``, with per-world gains
     for dof in range(m.nv):
         k, i = int(where.qd[dof]), m.dof_jntid[dof]
         b.joint_armature[k] = float(m.dof_armature[dof])

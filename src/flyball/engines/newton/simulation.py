@@ -69,7 +69,10 @@ class NewtonSimulation:
         arguments = dict(solver.arguments)
         if solver.name == "mpm":
             spacing = min(d.spacing for d in scene.deformables if hasattr(d, "spacing"))
-            arguments["config"] = kind.Config(voxel_size=2 * spacing, separate_worlds=self.n > 1, air_drag=0.0)
+            # two grains a cell and axis; a sparse grid of several worlds can only be built on a GPU
+            arguments["config"] = kind.Config(
+                voxel_size=2 * spacing, grid_type="dense", separate_worlds=self.n > 1, air_drag=0.0
+            )
         try:
             self._solver = kind(m, **arguments)
         except (NotImplementedError, ValueError) as err:
@@ -143,11 +146,16 @@ class NewtonSimulation:
             self._put(array, x, others)
 
     def save(self) -> Array:
+        if self.solver.capabilities["save_restore"] == "unsupported":
+            raise Unsupported("save: the solver keeps more than its state", where=self._engine)
+        return self._snapshot()
+
+    def _snapshot(self) -> Array:
         return np.concatenate([*map(self._get, self._state_arrays), self._drives.control, self._time[:, None]], axis=1)
 
     def restore(self, state: Array, worlds: Rows = None) -> None:
         rows = np.arange(self.n) if worlds is None else np.asarray(worlds)
-        size = self.save().shape[1]
+        size = self._snapshot().shape[1]
         if np.shape(state) != (len(rows), size):
             raise InputError(f"a state of shape {np.shape(state)}", where="restore", allowed=f"({len(rows)}, {size})")
         at = 0
@@ -195,7 +203,7 @@ class NewtonSimulation:
             allowed = f"({self.n}, a multiple of {every}, {self.model.nu})"
             raise InputError(f"controls of shape {np.shape(controls)}", allowed=allowed, where="rollout")
         self._prepare(reads)
-        before, begun = self.save(), self._time.copy()
+        before, begun = self._snapshot(), self._time.copy()
         bad = self._failed | ~np.isfinite(controls).all(axis=(1, 2))
         controls = np.where(bad[:, None, None], 0.0, controls)
         arrays = {a for name in reads for a in self._fields[name].arrays} - {"time"}
@@ -295,9 +303,10 @@ class NewtonSimulation:
     def read(self, names: Sequence[str]) -> dict[str, Array]:
         self._prepare(names)
         if any(self._fields[name].of == "force" for name in names):
-            before, held = self.save(), self._failed.copy()
+            before, held = self._snapshot(), self._failed.copy()
             self._substep(self._drives.control.copy())
-            forces = {a: self._raw(a) for a in ("force", "tally")}
+            wanted = {a for name in names for a in self._fields[name].arrays}
+            forces = {a: self._raw(a) for a in ("force", "tally") if a in wanted}
             self.restore(before)
             self._failed = held
         else:
