@@ -156,7 +156,7 @@ def test_links_without_mass_between_joints_hand_their_joints_on(arm):
     text = arm.read_text().replace("revolute", "continuous", 1)
     hollow = (
         '<link name="hollow"/><joint name="h" type="revolute"><origin xyz=".1 .2 .3" rpy=".3 .2 .1"/>'
-        '<parent link="upper"/><child link="hollow"/><axis xyz="1 0 0"/><limit lower="-1" upper="1" effort="0"'
+        '<parent link="upper"/><child link="hollow"/><axis xyz="0.2 1 0"/><limit lower="-1" upper="1" effort="0"'
         ' velocity="0"/></joint></robot>'
     )
     text = text.replace('<parent link="upper"/>', '<parent link="hollow"/>').replace("</robot>", hollow)

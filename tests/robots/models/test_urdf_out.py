@@ -76,7 +76,28 @@ def test_joints_off_the_origin_and_several_on_one_body_become_links(exported):
     _, path, _ = exported
     text = path.read_text()
     assert '<link name="b__jx"/>' in text and '<link name="b__jr"/>' in text
-    assert json.loads(path_beside(path).read_text())["join"] == {"b": ["b__jx", "b__jr"]}
+    extra = json.loads(path_beside(path).read_text())
+    assert extra["join"] == {"b": ["b__jx", "b__jr"]}
+    assert set(extra["set"]["joint"]["jr"]) == {"armature", "margin", "solreflimit"}, "where it is, the URDF says"
+    assert not {"pos", "axis", "quat"} & {key for table in extra["set"].values() for a in table.values() for key in a}
+
+
+def test_without_the_sidecar_everything_is_where_it_was(exported):
+    """Joints off their origin, two on one body, a shifted zero: to another reader the links move alike."""
+    first, path, _ = exported
+    path_beside(path).unlink()
+    ours, alone = first.compile(), load(path).compile()
+    a, b = mujoco.MjData(ours), mujoco.MjData(alone)
+    for name, q in (("j1", 0.3), ("jx", 0.05), ("jr", 0.7), ("left", 0.02)):
+        a.joint(name).qpos = q + float(ours.qpos0[ours.joint(name).qposadr[0]])
+        b.joint(name).qpos = q
+        np.testing.assert_allclose(
+            alone.joint(name).range + ours.qpos0[ours.joint(name).qposadr[0]], ours.joint(name).range, atol=1e-12
+        )
+    mujoco.mj_kinematics(ours, a)
+    mujoco.mj_kinematics(alone, b)
+    for body in ("a", "b", "l", "r"):
+        np.testing.assert_allclose(a.body(body).xpos, b.body(body).xpos, atol=1e-9)
 
 
 def test_files_with_hard_names_stay_inside_the_folder(rich, tmp_path):
