@@ -8,7 +8,8 @@ In: a name. Out: an engine class, or something that opens one in another process
     timeout_s = 600                     # a call that takes longer has failed
 
 The file is the one that the environment variable ``FLYBALL_ENGINES`` names, else the first ``flyball.toml`` in the
-current folder and in the workspace (``FLYBALL_WORKSPACE``, or ``workspace`` below the current folder). A name that is also an engine of this environment means the one in the file.
+current folder and in the workspace (``FLYBALL_WORKSPACE``, or ``workspace`` below the current folder). A name that is
+also an engine of this environment means the one in the file.
 """
 
 from __future__ import annotations
@@ -47,10 +48,9 @@ def configured() -> dict[str, Elsewhere]:
       InputError: naming the file, the key and what is allowed there.
     """
     named = os.environ.get(VARIABLE)
-    places = (
-        [named] if named else ["flyball.toml", Path(os.environ.get("FLYBALL_WORKSPACE", "workspace"), "flyball.toml")]
-    )
-    path = next((p for p in (Path(place).expanduser() for place in places) if p.exists()), None)
+    workspace = Path(os.environ.get("FLYBALL_WORKSPACE", "workspace"))
+    places = [Path(named)] if named else [Path("flyball.toml"), workspace / "flyball.toml"]
+    path = next((p for p in (place.expanduser() for place in places) if p.exists()), None)
     if path is None:
         if named:
             raise Missing("no such file", where=f"{VARIABLE}={named}")
