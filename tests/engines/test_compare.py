@@ -78,3 +78,14 @@ def test_a_model_that_explodes_is_infinitely_far():
     )
     wild = wild.replace('timestep="0.002"', 'timestep="0.002"><flag autoreset="disable"/></option><option ')
     assert compare(arm(), Text(wild)).step.worst[1] > 1
+
+
+def test_a_ball_joint_is_compared_by_its_angle():
+    """To better than the 1e-8 that the arc cosine of a rounded number gives."""
+    xml = (
+        '<mujoco><worldbody><body><joint name="b" type="ball" damping="{}"/><geom type="capsule" size=".02"'
+        ' fromto="0 0 0 .3 0 0"/></body></worldbody></mujoco>'
+    )
+    most = [compare(Text(xml.format(0.1)), Text(xml.format(0.1 + d))).passive.largest["b"] for d in (1e-9, 1e-3)]
+    assert 0 < most[0] < 1e-8 and 1e-4 < most[1] < 1e-1
+    assert most[1] / most[0] == pytest.approx(1e6, rel=0.05), "small deviations are proportional to their cause"
