@@ -339,8 +339,9 @@ def table(rows: Sequence[dict[str, Any]]) -> list[str]:
         low, high = wilson(k, n)
         out.append(f"{text}: {k} of {n} ({k / max(n, 1):.0%}, 95 % interval {low:.0%} to {high:.0%})")
     if rows:
-        out.append(f"seconds a case: median {np.median([r['seconds'] for r in rows]):.0f}, "
-                   f"most {max(r['seconds'] for r in rows):.0f} (cpu {max(r['cpu_seconds'] for r in rows):.0f})")  # fmt: skip
+        seconds = [r["seconds"] for r in rows]
+        out.append(f"seconds a case: median {np.median(seconds):.0f}, "
+                   f"most {max(seconds):.0f} (cpu {max(r['cpu_seconds'] for r in rows):.0f})")  # fmt: skip
     return out
 
 

@@ -29,6 +29,7 @@ VERBS = {
     "curate": "check episodes, and keep verdicts that can be taken back",
     "calibrate": "fit a scene's parameters to episodes",
     "drift": "say which robots have changed since they were calibrated",
+    "explain": "say why attempts failed, and what would have held",
     "evaluate": "try policies on the same worlds in several physics engines",
     "episodes": "ask for episodes, look at one, find more like it",
     "datasets": "build, compare, verify, export and import datasets",

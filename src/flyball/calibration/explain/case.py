@@ -29,6 +29,8 @@ SAME_ACTION = 0.02
 """Commands that differ by less than this share of their range are the same: rounding of logs, clamping at limits."""
 FOREIGN = 0.1
 """Above this share of control periods with other commands, somebody else acted: a supervisor intervenes less."""
+STRIDE = 3
+"""Every so many control periods the beginning of an attempt is judged."""
 WIDEST = 192
 """Worlds that are simulated at once: more gain nothing and cost memory."""
 
@@ -38,11 +40,13 @@ class Failure:
     """How an attempt failed.
 
     Attributes:
-      group: what happened.
-      at_s: since when the verdict has been what it is [s].
+      group: the task's verdict.
+      first: the first thing that went wrong: a box that slips may be crushed by the falling hand.
+      at_s: when that was [s].
     """
 
     group: str
+    first: str
     at_s: float
 
 
@@ -131,13 +135,23 @@ class Case:
     @cached_property
     def failure(self) -> Failure:
         """How and when it failed."""
-        return failures(self.task, self.logged)[0]
+        return failures(self.task, self.logged, self.passed)[0]
+
+    @cached_property
+    def passed(self) -> frozenset[str]:
+        """Verdicts that an attempt that ends well passes through, from informed attempts at usual cells."""
+        n, rng = 8, np.random.default_rng([self.seed, 3])
+        values = self.task.scene.nominal(n) | self.task.draw_reality(rng, n)
+        done = self.world(n).run(self.task.expert(self.task.told(values)), values, range(n))
+        self.attempts += n
+        good = [i for i, j in enumerate(done.judge(self.task)) if j.outcome == "success"]
+        return frozenset(g for i in good for _, g in verdicts(self.task, done, i))
 
     def alike(self, attempts: Attempts) -> NDArray[np.bool_]:
-        """Which attempts fail in the same way at the same time, (n,)."""
-        own = self.failure
-        found = failures(self.task, attempts, only=own.group)
-        return np.array([f.group == own.group and abs(f.at_s - own.at_s) <= SAME_TIME_S for f in found])
+        """Which attempts fail, the same first thing going wrong at the same time, (n,)."""
+        own, passed = self.failure, self.passed
+        found = failures(self.task, attempts, passed)
+        return np.array([f.first == own.first and abs(f.at_s - own.at_s) <= SAME_TIME_S for f in found])
 
     def world(self, n: int) -> World:
         """A batch of n worlds; made once."""
@@ -239,27 +253,36 @@ class Case:
         return float(np.mean(off))
 
 
-def failures(task: Task, attempts: Attempts, only: str = "") -> list[Failure]:
-    """How and when attempts failed: since when the verdict on what had happened until then is the final one.
+def verdicts(task: Task, attempts: Attempts, i: int) -> list[tuple[float, str]]:
+    """What the task says of ever longer beginnings of an attempt: (time [s], group), where it changes."""
+    one = attempts.one(i)
+    steps = len(next(iter(one.values())))
+    out: list[tuple[float, str]] = []
+    for k in (*range(STRIDE, steps, STRIDE), steps):
+        at = k / task.control_hz
+        group = task.judge({n: x[:k] for n, x in one.items()}, [e for t, e in attempts.events[i] if t <= at]).group
+        if not out or out[-1][1] != group:
+            out.append((at, group))
+    return out
+
+
+def failures(task: Task, attempts: Attempts, passed: frozenset[str]) -> list[Failure]:
+    """How attempts failed: the first verdict that no good attempt passes through, else the last one.
 
     Args:
-      only: the moment is looked for in this group alone; elsewhere it is 0.
+      passed: verdicts that attempts pass through that end well.
+
+    Returns:
+      One each; ("", "", 0) for those that did not fail.
     """
     out = []
     for i, final in enumerate(attempts.judge(task)):
-        if only and final.group != only:
-            out.append(Failure(final.group, 0.0))
+        if final.outcome != "failure":
+            out.append(Failure("", "", 0.0))
             continue
-        one = attempts.one(i)
-        steps = len(next(iter(one.values())))
-        at = steps
-        for k in range(steps - 2, 10, -2):
-            until = [e for t, e in attempts.events[i] if t <= k / task.control_hz]
-            judged = task.judge({n: x[:k] for n, x in one.items()}, until)
-            if (judged.outcome, judged.group) != (final.outcome, final.group):
-                break
-            at = k
-        out.append(Failure(final.group, at / task.control_hz))
+        said = verdicts(task, attempts, i)
+        at, first = next((v for v in said if v[1] and v[1] not in passed), said[-1])
+        out.append(Failure(final.group, first, at))
     return out
 
 

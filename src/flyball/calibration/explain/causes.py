@@ -35,6 +35,8 @@ DISCREPANCY = 0.03
 """How far a simulation may be off, as a share of a signal's range in the log: no model is better than that."""
 NEVER = 1e-5
 """Likelihood of a verdict that no replay of a hypothesis gives: what never fails alike explains nothing."""
+OFF_COURSE = 5.0
+"""Log weight that a hypothesis loses when the log is off its replays' course by as much again as is allowed."""
 OFF = 2.0
 """A log may be this much further off the replays than nine in ten of these are: their parameters are fitted to it."""
 REACH = 4.0
@@ -292,7 +294,10 @@ class _Finder:
         return out
 
     def _regressed(self, x: _Population):  # type: ignore[no-untyped-def]
-        return _regress(x.units, x.sims, self.real, RIDGE, x.apart, self.rng)
+        """The regression of ``calibration.fleet``; the verdict is a datum, too: who fails otherwise counts little."""
+        usual = max(float(np.quantile(x.apart, 0.2)), 1.0)
+        other = np.where(x.alike, 0.0, 3.0 * usual) if x.alike.sum() >= 8 else 0.0
+        return _regress(x.units, x.sims, self.real, RIDGE, x.apart + other, self.rng)
 
     def _posterior_of(self, h: tuple[str, ...], x: _Population) -> _Fitted:
         units, _ = _posterior(self.rng, self._regressed(x), x.units, self.search.draws, 1.0)
@@ -306,6 +311,7 @@ class _Finder:
             j = self.column[path]
             score -= np.log(2 * len(self.swept)) + float(np.abs(np.median(tried.units[:, j]) - middle[j])) / SCALE
         misfit, parted = self._course(replays)
+        score -= OFF_COURSE * max(0.0, misfit - 1)
         return _Fitted(tried.units, replays, tried.alike, score, misfit, parted)
 
     def _noise(self) -> NDArray[np.float64]:

@@ -125,7 +125,8 @@ class Explanation:
 
     def lines(self) -> list[str]:
         """For a terminal."""
-        out = [f"{self.failure.group} at {self.failure.at_s:.2f} s: {self.sentence}"]
+        first = f" ({self.failure.first} first)" if self.failure.first != self.failure.group else ""
+        out = [f"{self.failure.group}{first} at {self.failure.at_s:.2f} s: {self.sentence}"]
         if np.isfinite(self.alike):
             out.append(
                 f"  replays that fail alike {self.alike:.0%}, course of the log {self.misfit:.2f} of what is allowed"
@@ -381,7 +382,7 @@ class _Explainer:
     ) -> CrashTest:  # fmt: skip
         case = self.case
         v = failed.take(np.arange(min(8, len(failed.seeds))))
-        alike = float(np.mean([j.group == case.failure.group for j in case.run(v).judge(self.task)]))
+        alike = float(np.mean([j.outcome == "failure" for j in case.run(v).judge(self.task)]))
         told = informed[: len(v.seeds)]
         share = float(case.succeeds(retold(v, told)).mean())
         if best is not None and best.path.startswith("told:") and share < 1:
@@ -393,7 +394,7 @@ class _Explainer:
         return CrashTest(
             FORMAT, self.task.name, self.task.scene.digest, policy_digest, execute,
             {k: np.asarray(x).tolist() for k, x in v.values.items()}, {k: x.tolist() for k, x in v.starts.items()},
-            list(v.seeds), case.failure.group, {"told": case.told.tolist(), "fails_alike": alike},
+            list(v.seeds), case.failure.group, {"told": case.told.tolist(), "fails": alike},
             {"told": told.tolist(), "succeeds": share} if share >= HELPS else None, out.sentence,
         )  # fmt: skip
 
