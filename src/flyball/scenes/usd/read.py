@@ -140,7 +140,7 @@ class _Reader:
             raise v.bad(prim, f"gravity of {size}", "a finite magnitude, or -inf for the earth's")
         option.set("gravity", word(np.where(np.abs(down) < 1e-12, 0.0, down) * strength))
         for key, value in v.attributes(prim, OPTION).items():
-            option.set(key, MJCF_WORDS.get(value, value) if not _is_number(value) else value)
+            option.set(key, MJCF_WORDS.get(value, value))
         steps = v.get(prim, "newton:timeStepsPerSecond", "Int")
         if "timestep" not in option.attrib and steps:
             option.set("timestep", word(1 / steps))
@@ -280,11 +280,3 @@ class _Reader:
             moments = moments.copy()
             moments[big] = others
         return moments
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text.split()[0])
-    except ValueError:
-        return False
-    return True
