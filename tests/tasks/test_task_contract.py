@@ -9,12 +9,12 @@ from flyball.tasks.testing import check_calibration_side, check_judgement, check
 from flyball.tasks.world import World
 
 
-@pytest.mark.parametrize("name", ["lift-fragile-v1", "slide-puck-v1"])
+@pytest.mark.parametrize("name", ["insert-peg-v1", "lift-fragile-v1", "slide-puck-v1"])
 def test_zoo_tasks_keep_the_contract(name):
     check_task(tasks.load(name), draws=64, seed=1)
 
 
-@pytest.mark.parametrize("name", ["lift-fragile-v1", "slide-puck-v1"])
+@pytest.mark.parametrize("name", ["insert-peg-v1", "lift-fragile-v1", "slide-puck-v1"])
 def test_calibration_is_needed(name):
     """Nominal beliefs solve at most 60 % of the realities, the best fixed script at most 75 %."""
     task, n = tasks.load(name), 40
