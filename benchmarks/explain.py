@@ -90,14 +90,11 @@ def failed(task: Task, done: Attempts) -> bool:
 
 def causes_of(task: Task) -> list[str]:
     """Everything that may leave what was believed: parameters of the scene, and what is told."""
+    noise = {p.path for p in task.scene.parameters for b in p.binds if b.target.endswith(".noise")}
     return [
-        *(p.path for p in task.scene.parameters if not placed(p) and not _read_off(task, p.path)),
+        *(p.path for p in task.scene.parameters if not placed(p) and p.path not in noise),
         *(f"told:{name}" for name in task.conditioning),
     ]
-
-
-def _read_off(task: Task, path: str) -> bool:
-    return path.endswith("noise_m") or path.startswith("start.")
 
 
 def plant(task: Task, cause: str, seed: int) -> Planted | None:
@@ -130,10 +127,22 @@ def plant(task: Task, cause: str, seed: int) -> Planted | None:
     done = world.run(task.expert(said), values(after), seeds.tolist())
     for i, (was, now) in enumerate(zip(before, done.judge(task), strict=True)):
         if was.outcome == "success" and now.outcome == "failure":
+            usual = _often(task, cells[i], told[i], int(seeds[i])), _often(task, after[i], said[i], int(seeds[i]))
+            if usual[0] < 0.8 or usual[1] > 0.2:
+                continue  # a matter of chance: nothing was planted
             log = Attempts({k: x[i : i + 1] for k, x in done.signals.items()}, [done.events[i]])
             case = Case(task, log, said[i], task.expert, beliefs[i], seed=seed)
             return Planted(task, cause, case, after[i], int(seeds[i]))
     return None
+
+
+def _often(task: Task, cell: dict[str, float], told: NDArray[np.float64], seed: int) -> float:
+    """Success rate from the start of a seed, over noise seeds."""
+    n = NOISES + 1
+    values = {k: np.full(n, v) for k, v in cell.items()}
+    starts = task.starts(values, [np.random.Generator(np.random.Philox(key=seed)) for _ in range(n)])
+    done = World(task, n).run(task.expert(np.tile(told, (n, 1))), values, range(seed + 1, seed + 1 + n), starts=starts)
+    return float(np.mean([j.outcome == "success" for j in done.judge(task)]))
 
 
 # what no parameter describes ------------------------------------------------------------------------------

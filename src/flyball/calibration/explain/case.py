@@ -25,12 +25,14 @@ PolicyMaker = Callable[[NDArray[np.float64]], Controller]
 
 SAME_TIME_S = 0.3
 """Failures whose moments differ by less are alike [s]: what a person who watches both would call the same moment."""
-SAME_ACTION = 0.02
-"""Commands that differ by less than this share of their range are the same: rounding of logs, clamping at limits."""
+SAME_ACTION = 0.002
+"""Commands that differ by less than this share of their range are the same: single precision, rounding of logs."""
 FOREIGN = 0.1
 """Above this share of control periods with other commands, somebody else acted: a supervisor intervenes less."""
 STRIDE = 3
 """Every so many control periods the beginning of an attempt is judged."""
+KEPT = 6
+"""Batches that stay open."""
 WIDEST = 192
 """Worlds that are simulated at once: more gain nothing and cost memory."""
 
@@ -154,8 +156,10 @@ class Case:
         return np.array([f.first == own.first and abs(f.at_s - own.at_s) <= SAME_TIME_S for f in found])
 
     def world(self, n: int) -> World:
-        """A batch of n worlds; made once."""
+        """A batch of n worlds; the last few sizes are kept."""
         if n not in self._worlds:
+            while len(self._worlds) >= KEPT:
+                del self._worlds[next(iter(self._worlds))]
             self._worlds[n] = World(self.task, n, threads=self.threads)
         return self._worlds[n]
 
@@ -217,18 +221,14 @@ class Case:
         """Let the policy try again in closed loop, in every world of a variant."""
         n = len(v.seeds)
         self.attempts += n
-        # a batch of any size is filled up to a few sizes, so that few engines are opened
-        size = min(s for s in (8, 32, 96, WIDEST) if s >= min(n, WIDEST))
         parts = []
-        for at in range(0, n, size):
-            rows = np.minimum(np.arange(at, at + size), n - 1)
+        for rows in np.array_split(np.arange(n), -(-n // WIDEST)):
             part = v.take(rows)
             controller = (policy or self.policy)(part.told)
             if np.isfinite(part.speed).any():
                 controller = _limited(self.task, controller, part)
-            done = self.world(size).run(controller, part.values, part.seeds, starts=part.starts)
-            kept = min(size, n - at)
-            parts.append(({k: x[:kept] for k, x in done.signals.items()}, list(done.events)[:kept]))
+            done = self.world(len(rows)).run(controller, part.values, part.seeds, starts=part.starts)
+            parts.append((done.signals, list(done.events)))
         signals = {k: np.concatenate([p[0][k] for p in parts]) for k in parts[0][0]}
         return Attempts(signals, [e for p in parts for e in p[1]], v.values)
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from flyball.calibration.explain.case import Case
-from flyball.calibration.fleet import ReplayConfig, _posterior, _reflect, _regress, event_of, fit_robot
+from flyball.calibration.explain.case import SAME_TIME_S, Case
+from flyball.calibration.fleet import ReplayConfig, _Fit, _posterior, _reflect, _regress, event_of, fit_robot
 from flyball.scenes import Parameter
 from flyball.tasks import Task
 from flyball.tasks.task import Values
@@ -227,7 +227,7 @@ class _Finder:
         best = max((h for h in fitted if len(h) == 1), key=lambda h: fitted[h].score, default=())
         if not best:
             return {}
-        looks = {}
+        looks: dict[tuple[str, ...], _Population] = {}
         others = [p.path for p in self.swept if p.path not in best]
         n = max(4, self.search.strata // 2)
         for part in _chunks(others, max(1, 96 // n)):
@@ -293,7 +293,7 @@ class _Finder:
                 out[:, j] = np.nan
         return out
 
-    def _regressed(self, x: _Population):  # type: ignore[no-untyped-def]
+    def _regressed(self, x: _Population) -> _Fit:
         """The regression of ``calibration.fleet``; the verdict is a datum, too: who fails otherwise counts little."""
         usual = max(float(np.quantile(x.apart, 0.2)), 1.0)
         other = np.where(x.alike, 0.0, 3.0 * usual) if x.alike.sum() >= 8 else 0.0
@@ -333,7 +333,9 @@ class _Finder:
             off_log.append((np.abs(real - mean) / sd).max(axis=-1))
             rest = (sim.sum(axis=0) - sim) / (n - 1)
             off_own.append((np.abs(sim - rest) / sd).max(axis=-1))
-        log, own = _smooth(np.max(off_log, axis=0)[None])[0], _smooth(np.max(off_own, axis=0))
+        # what comes after the first thing that goes wrong is chaos, and no evidence
+        end = round((self.case.failure.at_s + SAME_TIME_S) * self.task.control_hz)
+        log, own = _smooth(np.max(off_log, axis=0)[None])[0, :end], _smooth(np.max(off_own, axis=0))[:, :end]
         allowed = OFF * np.quantile(own.max(axis=1), 0.9)
         lost = np.flatnonzero(log > allowed)
         return float(log.max() / allowed), float(lost[0] / self.task.control_hz) if len(lost) else float("nan")

@@ -133,10 +133,10 @@ class Explanation:
             )
         for c in self.causes:
             out.append(f"  share {c.share:5.0%}  {_deviation(c)}")
-        for c in self.changes:
-            mark = "" if c.actionable else "  (given)"
+        for x in self.changes:
+            mark = "" if x.actionable else "  (given)"
             out.append(
-                f"  {c.text():>24}  {c.path}: {c.before:.4g} -> {c.after:.4g} {c.unit}, flips {c.flips:.0%}{mark}"
+                f"  {x.text():>24}  {x.path}: {x.before:.4g} -> {x.after:.4g} {x.unit}, flips {x.flips:.0%}{mark}"
             )
         if np.isfinite(self.retold):
             out.append(f"  told what these worlds are like, it succeeds in {self.retold:.0%}")
@@ -230,7 +230,7 @@ class _Explainer:
                 v = replace(v, starts=starts)
             return v
 
-        shares, nobody, everybody = shapley(players, lambda jobs: case.succeeds(variant(jobs)))
+        shares, nobody, everybody = shapley(players, lambda jobs: case.succeeds(variant(jobs)).astype(float))
         fails = nobody == 0
         bare = replace(bare, fails=float(fails.mean()))
         if bare.fails < HELPS:
