@@ -57,12 +57,14 @@ class FoldError:
       before: with nominal parameters.
       after: fitted to the other recordings.
       train: on those other recordings.
+      coverage: share of the held-out samples within 90 % bands that those other recordings gave.
     """
 
     name: str
     before: float
     after: float
     train: float
+    coverage: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,10 @@ class HeldOut:
       folds: one per held-out group.
       before, after: means over folds.
       low, high: 90 % interval of ``after``, bootstrap over recordings.
-      coverage: share of held-out samples within the 90 % predictive band of the joint samples.
-      widened: factor by which the samples' spread was widened to get there.
-      discrepancy: what must be added to the bands on either side to cover 90 %: error that no parameter explains.
+      coverage: share of held-out samples within the 90 % bands of their fold.
+      widened: factor on the spread of the joint samples of the answer.
+      discrepancy: what the bands add to that on either side, mean over time: error that no parameter explains.
+      noise_floor: error of a perfect model, from the noise of the sensor alone.
     """
 
     unit: str
@@ -88,6 +91,7 @@ class HeldOut:
     coverage: float
     widened: float
     discrepancy: float
+    noise_floor: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -188,11 +192,15 @@ class Calibration:
         out = [
             f"{self.rig}: {self.verdict}",
             f"held-out error {_short(h.before)} -> {_short(h.after)} {h.unit}, "
-            f"90 % interval {_short(h.low)} to {_short(h.high)}",
-            *(f"  {f.name}: {_short(f.before)} -> {_short(f.after)} (fitted: {_short(f.train)})" for f in h.folds),
-            f"  {h.coverage:.0%} of held-out samples lie within the 90 % bands"
-            + (f", widened {h.widened:g} times" if h.widened > 1 else "")
-            + (f"; 90 % within {_short(h.discrepancy)} {h.unit} of them" if h.discrepancy > 0 else ""),
+            f"90 % interval {_short(h.low)} to {_short(h.high)}; noise floor {_short(h.noise_floor)}",
+            *(
+                f"  {f.name}: {_short(f.before)} -> {_short(f.after)} (fitted: {_short(f.train)}),"
+                f" {f.coverage:.0%} within the bands"
+                for f in h.folds
+            ),
+            f"  {h.coverage:.0%} of held-out samples lie within the 90 % bands, made without them"
+            + (f"; samples widened {h.widened:g} times" if h.widened > 1 else "")
+            + (f"; {_short(h.discrepancy)} {h.unit} added for the model's own error" if h.discrepancy > 0 else ""),
         ]
         cells = [("parameter", "best", "90 % band", "prior", "", "")]
         for row, best in zip(self.parameters, self.best, strict=True):

@@ -61,12 +61,14 @@ class Fit:
       costs: their costs, (c,); weighted mean of the loss.
       evaluations: parameter vectors evaluated.
       seed: of the starts.
+      converged: whether the best candidate had stopped improving when the fit ended.
     """
 
     values: Array
     costs: Array
     evaluations: int
     seed: int
+    converged: bool = True
 
     @property
     def best(self) -> Array:
@@ -121,11 +123,14 @@ def least_squares(
     initial: Array | None = None,
     hold: NDArray[np.bool_] | None = None,
     iterations: int = 30,
+    scouting: int = 0,
+    finalists: int = 3,
     progress: Progress | None = None,
 ) -> list[Fit]:
     """Fit every row of weights from several starts, all at once.
 
-    The loss is smoothed absolute, 2 (sqrt(1 + r^2) - 1): recordings that no setting explains do not rule.
+    The loss is smoothed absolute, 2 (sqrt(1 + r^2) - 1): recordings that no setting explains do not rule. The damping
+    is Levenberg's and Marquardt's, four trials of it a step.
 
     Args:
       rows: residual weights, (f, m); see ``weights``.
@@ -133,6 +138,8 @@ def least_squares(
       initial: start values instead, (s, p) for every row or (f, s, p).
       hold: parameters that keep their start value, (s, p) with ``initial``; for profiles.
       iterations: most Gauss-Newton steps per start.
+      scouting: after so many steps only the best starts of a row go on; 0: all do.
+      finalists: how many go on.
 
     Returns:
       One ``Fit`` per row.
@@ -152,9 +159,13 @@ def least_squares(
     r = evaluate(u)
     cost = np.einsum("lm,lm->l", rows[w], _loss(r))
     evaluations, damping, stalled = len(u), np.full(len(u), 1e-2), np.zeros(len(u), int)
+    given_up = np.zeros(len(u), bool)
     trials = np.array([0.1, 1.0, 10.0, 100.0])
-    for _ in range(iterations):
-        active = np.flatnonzero(stalled < 3)
+    for k in range(iterations):
+        if k and k == scouting:
+            rank = np.argsort(np.argsort(cost.reshape(len(rows), -1), axis=1, kind="stable"), axis=1)
+            given_up = rank.ravel() >= finalists
+        active = np.flatnonzero((stalled < 3) & ~given_up)
         if len(active) == 0:
             break
         sign = np.where(u[active] + STEP <= 1, STEP, -STEP)
@@ -195,7 +206,8 @@ def least_squares(
     for f in range(len(rows)):
         lanes = np.arange(f * per_row, (f + 1) * per_row)
         order = lanes[np.argsort(cost[lanes], kind="stable")]
-        fits.append(Fit(from_unit(ps, u[order]), cost[order], evaluations // len(rows), seed))
+        stopped = bool(stalled[order[0]] > 0)
+        fits.append(Fit(from_unit(ps, u[order]), cost[order], evaluations // len(rows), seed, stopped))
     return fits
 
 
@@ -214,7 +226,8 @@ def profile(problem: Problem, row: Array, fit: Fit, *, iterations: int = 8) -> F
     )
     values, costs = np.concatenate([fit.values, new.values]), np.concatenate([fit.costs, new.costs])
     order = np.argsort(costs, kind="stable")
-    return Fit(values[order], costs[order], fit.evaluations + new.evaluations, fit.seed)
+    converged = fit.converged if order[0] < len(fit.costs) else new.converged
+    return Fit(values[order], costs[order], fit.evaluations + new.evaluations, fit.seed, converged)
 
 
 def jackknife(

@@ -140,6 +140,11 @@ class ReplayProblem:
         """What was measured, (samples, size)."""
         return self._measured
 
+    @property
+    def elapsed(self) -> Array:
+        """Time of every sample since the start of its recording [s], (samples,)."""
+        return self._t
+
     def residuals(self, values: Array) -> Array:
         """(predicted - measured) / scale, (k, samples * size)."""
         r = (self.predict(values) - self._measured) / self.compared.scale

@@ -91,12 +91,21 @@ PARAMETERS = (
         "servo.load_friction", "", 0.0, 0.0, 0.7, binds=(Bind("joint:servo.load_friction", "add"),),
         text="friction per torque of the load",
     ),
+    Parameter(
+        "servo.exponent", "", 1.0, 0.4, 1.6, "log", binds=(Bind("tendon:drive.force_exponent", "scale"),),
+        text="torque goes as this power of the duty",
+    ),
+    Parameter(
+        "servo.stribeck", "", 0.0, 0.0, 2.0, binds=(Bind("joint:servo.stribeck", "add"),),
+        text="excess of static over sliding friction",
+    ),
 )  # fmt: skip
 
 _BASIC = (
     "servo.gain", "servo.stall_torque", "servo.back_emf", "servo.damping", "servo.friction", "servo.armature",
     "servo.delay_s", "servo.offset",
 )  # fmt: skip
+_LOADED = ("servo.drive_friction", "servo.load_friction")
 
 
 class ServoPendulum:
@@ -105,7 +114,12 @@ class ServoPendulum:
     name = "servo-pendulum"
     scene = Scene("servo-pendulum", MODEL, PARAMETERS, assumptions={"timestep": 0.005})
     engine = "servo"
-    levels = (_BASIC, (*_BASIC, "servo.drive_friction", "servo.load_friction"))
+    levels = (
+        _BASIC,
+        (*_BASIC, *_LOADED),
+        (*_BASIC, *_LOADED, "servo.exponent"),
+        (*_BASIC, *_LOADED, "servo.exponent", "servo.stribeck"),
+    )
     method = "least-squares"
     compared = Compared(_POSITION, "joint:servo.position", 1, scale=0.05, noise=0.0007)  # encoder step 1.5 mrad
     unit, unit_size = "rad", 1.0

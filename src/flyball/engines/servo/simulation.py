@@ -1,12 +1,16 @@
 """One hinge, all worlds at once in numpy.
 
 In: the MJCF of a mechanism with a single hinge, per-world fields, controls per substep. Out: stepped worlds, 20 to 40
-times as many a second as a general engine, and two fields that a general engine has no name for: friction that grows
-with the torque of the drive and with the torque of the load, as in geared servos (arXiv 2410.08650, "Extended friction
-models"). Everything else follows MuJoCo's meaning of the same model; contact is ignored.
+times as many a second as a general engine, and fields that a general engine has no name for: friction that grows with
+the torque of the drive and with the torque of the load, as in geared servos, and less of it once it slides (Stribeck;
+arXiv 2410.08650, "Extended friction models"); a drive whose torque is a power of what it is asked for. Everything else
+follows MuJoCo's meaning of the same model; contact is ignored.
 
     (I + armature) dv/dt = drive + gravity(q) - damping v - friction
-    |friction| <= frictionloss + drive_friction |drive| + load_friction |gravity(q)|
+    |friction| <= (frictionloss + drive_friction |drive| + load_friction |gravity(q)|) (1 + stribeck exp(-(v / w)^2))
+    pull of a tendon = limit sign(x) |x|^exponent, x = sum of its actuators' forces / limit within [-1, 1]
+
+with w = 0.2 rad/s. The three kinds of fields are neutral at 0, 0 and 1.
 """
 
 from __future__ import annotations
@@ -25,7 +29,11 @@ from flyball.scenes import Scene
 
 Array = NDArray[np.float64]
 
-_JOINT = ("damping", "armature", "frictionloss", "drive_friction", "load_friction")
+_JOINT = ("damping", "armature", "frictionloss", "drive_friction", "load_friction", "stribeck")
+_SLIDING = 0.2
+"""Speed at which most of the excess of static over sliding friction is gone [rad/s]."""
+_STEEP = 1e-3
+"""Share of the limit below which a power law is continued linearly: an exponent below 1 has no finite slope at 0."""
 _ACTUATOR = ("gain", "position_gain", "velocity_gain", "force_limit")
 
 
@@ -50,6 +58,7 @@ class ServoEngine:
         Raises:
           Unsupported: the model has more than one joint, or actuators other than affine ones on it.
         """
+        scene.rigid_only("engine servo")
         try:
             model = mujoco.MjModel.from_xml_string(scene.model)
         except ValueError as err:
@@ -100,6 +109,7 @@ class ServoSimulation:
             self._own[f"tendon:{t}.force_limit"] = (
                 float(model.tendon_actfrcrange[i, 1]) if model.tendon_actfrclimited[i] else np.inf
             )
+            self._own[f"tendon:{t}.force_exponent"] = 1.0
         self.reset()
 
     # state ------------------------------------------------------------------------------------------------
@@ -173,7 +183,7 @@ class ServoSimulation:
             drive, load, damping, forces = law(controls[:, k], q, v)
             inertia = law.inertia + dt * damping
             free = (law.inertia * v + dt * (drive + load)) / inertia
-            limit = dt * law.friction(drive, load) / inertia
+            limit = dt * law.friction(drive, load, v) / inertia
             new = free - np.clip(free, -limit, limit)
             self._failed |= ~np.isfinite(new)
             v, t = np.where(self._failed, v, new), t + dt
@@ -214,6 +224,7 @@ class ServoSimulation:
             *(f"joint:NAME.{f}" for f in _JOINT),
             *(f"actuator:NAME.{f}" for f in _ACTUATOR),
             "tendon:NAME.force_limit",
+            "tendon:NAME.force_exponent",
         ]
 
     def facts(self) -> list[str]:
@@ -269,11 +280,17 @@ class _Law:
             ratio = self._gain[i][0] / sim._gain[i, 0] if servo else np.ones(sim.n)
             self._bias.append([sim._bias[i, 0] * np.ones(sim.n), sim._bias[i, 1] * ratio, sim._bias[i, 2] * ratio])
         self._tendon_limit = [sim.value(f"tendon:{t}.force_limit") for t in sim._tendons]
+        exponents = [sim.value(f"tendon:{t}.force_exponent") for t in sim._tendons]
+        self._exponent = [None if (e == 1.0).all() else e for e in exponents]
+        if any(e is not None and np.isinf(x).any() for e, x in zip(self._exponent, self._tendon_limit, strict=True)):
+            raise InputError("a force_exponent without a force_limit", where="engine servo")
+        self._sticks = bool(joint["stribeck"].any())
 
-    def friction(self, drive: Array, load: Array) -> Array:
+    def friction(self, drive: Array, load: Array, v: Array) -> Array:
         """Largest friction torque [N m], (n,)."""
         j = self._joint
-        return j["frictionloss"] + j["drive_friction"] * np.abs(drive) + j["load_friction"] * np.abs(load)
+        sliding = j["frictionloss"] + j["drive_friction"] * np.abs(drive) + j["load_friction"] * np.abs(load)
+        return sliding * (1 + j["stribeck"] * np.exp(-np.square(v / _SLIDING))) if self._sticks else sliding
 
     def __call__(self, u: Array, q: Array, v: Array) -> tuple[Array, Array, Array, list[Array]]:
         """Drive and gravity torque, damping [N m s], each (n,), and the force of each actuator."""
@@ -295,8 +312,13 @@ class _Law:
                 drive += r * still
             else:
                 drive += r * force
-        for total, limit, r in zip(pull, self._tendon_limit, self._coef, strict=True):
-            drive += r * np.clip(total, -limit, limit)
+        for total, limit, exponent, r in zip(pull, self._tendon_limit, self._exponent, self._coef, strict=True):
+            force = np.clip(total, -limit, limit)
+            if exponent is not None:
+                share = np.abs(force / limit)
+                # |x|^(e-1) is the factor on a linear drive; held constant below the steep part.
+                force = force * np.maximum(share, _STEEP) ** (exponent - 1)
+            drive += r * force
         amplitude, phase = self._gravity
         return drive, -amplitude * np.sin(q + phase), damping, forces
 
