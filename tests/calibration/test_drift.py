@@ -125,6 +125,13 @@ def test_a_mix_of_regimes_that_changes_is_no_drift():
     assert found.alarm.episode >= 80 and found.moves()[0].shift == pytest.approx(5, abs=1.5)
 
 
+def test_levels_of_regimes_do_not_count():
+    x = worn(2.0, after=8)
+    names = np.where(np.arange(38) % 2, "heavy", "light")
+    apart = x + 100.0 * (names == "heavy")[:, None]
+    assert run(x, regimes=names).evidence == run(apart, regimes=names).evidence != run(apart).evidence
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32), st.floats(0.1, 3.0), st.floats(-5.0, 5.0))
 def test_only_the_order_of_residuals_counts(seed, stretch, offset):

@@ -26,7 +26,8 @@ per robot.
 What breaks it: whatever makes episodes not exchangeable though the robot is sound. Temperature that rises during a
 shift, a task or a policy that changes without being named as another regime, a payload that comes and goes in turns,
 logs that were fitted and then watched, durations that depend on the residuals. Such a change is a real one of the
-data, and is found as such.
+data, and is found as such. And what hides a change: bets are on one that shows in every regime; where it shows in a
+single one of several, the others' episodes speak against it.
 """
 
 from __future__ import annotations
