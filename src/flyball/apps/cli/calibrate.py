@@ -13,15 +13,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which set-up, and what decides randomness."""
     parser.add_argument("--rig", metavar="NAME", help="only this set-up (default: every one with recordings)")
     parser.add_argument("--seed", type=int, default=0, help="decides everything random (default: %(default)s)")
+    parser.add_argument("--audit", action="store_true", help="say what the recordings are worth, and fit nothing")
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    """Calibrate; exit code 1 when a set-up's held-out error did not improve or nothing is identifiable."""
+    """Calibrate; exit code 1 when a set-up's held-out error did not improve or nothing is identifiable.
+
+    With ``--audit`` it is 1 when recordings would be refused.
+    """
     if args.seed < 0:
         raise InputError(f"--seed {args.seed}", where="flyball calibrate", allowed="0 or more")
     from flyball.base.workspace import Workspace
 
     space = Workspace(args.workspace, create=False)
+    from flyball.calibration.audit import audit_recordings
+
+    audits = audit_recordings(space, rig=args.rig)
+    if args.audit:
+        text = [line for a in audits for line in (*a.lines(), "")]
+        out.result({"audits": [a.to_json() for a in audits]}, text[:-1])
+        return 1 if any(a.refusals for a in audits) else 0
+    refusals = [line for a in audits for line in a.refusals]
+    if refusals:
+        more = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""
+        raise InputError(refusals[0].removeprefix("refuse: ") + more, run_next="flyball calibrate --audit")
     from flyball.calibration.recordings import calibrate_recordings
 
     with progress() as display:
