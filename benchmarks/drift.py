@@ -28,7 +28,6 @@ from flyball.calibration.fit import least_squares, weights
 from flyball.calibration.fleet import Fitted
 from flyball.calibration.problem import ReplayProblem
 from flyball.calibration.residual import Residual, attempt_residuals, recording_residuals
-from flyball.calibration.rigs import Rig
 from flyball.calibration.rigs.servo import ServoPendulum
 from flyball.calibration.testing import STEP, TRUTH, servo_episode
 from flyball.episodes import Episode
@@ -107,7 +106,7 @@ def report(name: str, delays: Sequence[int], named: int, false: int, sound_h: fl
 
 def servo(trials: int, off: float, scatter: float, seed: int) -> dict[str, Any]:
     """Planted servos, drawn as in ``benchmarks/calibration.py``."""
-    rig: Rig = ServoPendulum()
+    rig: Any = ServoPendulum()
     rng = np.random.default_rng(seed)
     delays, named, false, sound_s = [], 0, 0, 0.0
     for _ in range(trials):
