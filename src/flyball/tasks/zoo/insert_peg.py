@@ -28,8 +28,8 @@ HALF = np.array([0.012, 0.010, 0.010])
 PEG_MASS = 0.15
 HOLE, SEAT_Z, RIM_Z = 0.0086, 0.012, 0.030
 """Half width of the square hole, heights of its bottom and of its upper edge [m]."""
-SLOPE, PLATE = np.deg2rad(10.0), 0.016
-"""Slope of the funnel [rad], so flat that a far-off peg jams in it, and length of its four plates [m]."""
+SLOPE, PLATE = np.deg2rad(25.0), 0.016
+"""Slope of the funnel [rad], and length of its four plates [m]."""
 
 
 def _socket() -> str:
@@ -132,10 +132,10 @@ GRIP = 22.0
 """Grip command [N]; the same for all pegs."""
 HOME_Z = SEAT_Z + PEG + TIP
 """Height of the hand when the peg touches the bottom [m]."""
-CLEAR_Z = RIM_Z + 0.010 + PEG + TIP
+CLEAR_Z = RIM_Z + 0.012 + PEG + TIP
 """Height of the hand from which on the tip is over the funnel [m]."""
-SPEED, DOWN, CREEP = 0.25, 0.12, 0.04
-"""Speeds of the hand through the air, down, and in the socket [m/s]."""
+SPEED, DOWN, FEEL, CREEP = 0.25, 0.12, 0.02, 0.06
+"""Speeds of the hand through the air, down, in the funnel and in the hole [m/s]."""
 PRESS_FROM = 0.006
 """The pressing force grows over this height above the bottom [m]."""
 CLICK, HOLD = 1.15, 0.85
@@ -235,7 +235,7 @@ class InsertPeg:
         out = {"object.seat_force": seat, "gripper.force_scale": rng.uniform(0.8, 1.25, n)}
         out["object.friction"] = seat * rng.uniform(1.6, 2.1, n) / (2 * GRIP * out["gripper.force_scale"])
         out["object.friction"] = np.clip(out["object.friction"], 0.16, 0.95)
-        out["socket.friction"] = np.exp(rng.uniform(np.log(0.1), np.log(0.35), n))
+        out["socket.friction"] = np.exp(rng.uniform(np.log(0.1), np.log(0.3), n))
         out["arm.gain_scale"] = rng.uniform(0.6, 1.2, n)
         out["arm.delay_s"] = rng.uniform(0.0, 0.06, n)
         out["tracker.noise_m"] = rng.uniform(0.0005, 0.002, n)
@@ -398,12 +398,13 @@ def act(obs: Observation, told: NDArray[np.float64]) -> NDArray[np.float64]:
     away, z = np.hypot(error[:, 0], error[:, 1]), hand[:, 2] - HOME_Z
     inside = hand[:, 2] < CLEAR_Z
     v = np.zeros_like(hand)
-    v[:, :2] = 5.0 * error
+    v[:, :2] = 6.0 * error
     v[:, :2] *= np.minimum(1.0, SPEED / np.maximum(np.hypot(v[:, 0], v[:, 1]), 1e-9))[:, None]
     # above the funnel it waits until the peg is over the hole; inside, it goes on in any case
     stay = np.where(inside, 0.0, CLEAR_Z + 0.008 - HOME_Z + np.clip(6 * (away - 0.004), -0.02, 0.06))
     stay = np.where(away < 0.004, 0.0, stay)
-    fastest = np.clip(CREEP + 3.0 * (hand[:, 2] - CLEAR_Z), CREEP, DOWN)
+    # in the funnel softly: a peg that misses the hole must not be forced, it would only slip through the fingers
+    fastest = np.where(z < RIM_Z - SEAT_Z - 0.002, CREEP, np.clip(FEEL + 3.0 * (hand[:, 2] - CLEAR_Z), FEEL, DOWN))
     way = np.where(z < 0.0, np.minimum(z + SINK, 0.0), z - np.maximum(stay, 0.0))  # while it presses, force alone acts
     v[:, 2] = np.clip(-5.0 * way, -fastest, 0.1)
     v[:, 3] = np.clip(-5.0 * hand[:, 3], -1.0, 1.0)
