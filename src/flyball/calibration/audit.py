@@ -1,7 +1,7 @@
 """The audit of recordings before anything is fitted to them.
 
-In: times, commands and measurements of one recording, or the episodes of a workspace. Out: findings with a number, and
-what to record or do next. Nothing is simulated and nothing is fitted: what is said here holds for any model. A finding
+In: times, commands and measurements of one recording. Out: findings with a number, and what to record or do next.
+Nothing is simulated and nothing is fitted: what is said here holds for any model. A finding
 of level ``refuse`` means that a fit would explain an error of the recording with the robot's parameters.
 """
 
@@ -9,17 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flyball.base import InputError, Missing
-from flyball.base.workspace import Workspace
-from flyball.calibration.rigs import Rig, rig_for, rigs
-from flyball.episodes import Episode
-from flyball.episodes.catalogue import Catalogue
+from flyball.base import InputError
 
 Array = NDArray[np.float64]
 Level = Literal["ok", "warning", "refuse"]
@@ -35,12 +30,15 @@ FOLLOWS = 0.6
 REVERSALS = 4
 """Fewer changes of direction leave friction and offset to be told apart by too little."""
 RECORD = "record 10 s of commanded motion over most of the range, slow and fast, with 4 or more reversals"
+RECORD_FREE = "record it moving, and hitting what it is to touch"
 
 _LAGS = (-0.1, 0.4)  # searched [s]
 _BAND = 0.015  # least width of the low-pass before correlating [s]
 _WINDOWS = 4
 _TURN = {"rad": 2 * np.pi, "deg": 360.0}
 _FACTORS = {"degrees for radians": 180 / np.pi, "millimetres for metres": 1000.0}
+_ASKED = 0.02  # a command that changes by less may drown in friction and play [rad, m]
+_IMPACT = 4  # speeds before and after an impact are taken over this many samples
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ class Audit:
 
     def lines(self) -> list[str]:
         """Every finding, one line each."""
-        return [_line(self.name, f) for f in self.findings]
+        return [line(self.name, f) for f in self.findings]
 
     def to_json(self) -> dict[str, Any]:
         """JSON-able data."""
@@ -103,6 +101,7 @@ def audit(
     joints: Sequence[str] = (),
     limits: Array | None = None,
     enabled: tuple[Array, Array] | None = None,
+    effort: tuple[Array, float] | None = None,
     noise: float = 0.0,
 ) -> Audit:
     """Audit one recording.
@@ -114,6 +113,7 @@ def audit(
       joints: names, (j,); numbers when empty.
       limits: lowest and highest command, (j, 2): how much of the time it is at one of them.
       enabled: times [s] (e,) and whether the drive was on (e,); responses are compared only while it was.
+      effort: of the drive at any times (k,) or (k, j), and the most it can give: how much of the time it gives that.
       noise: of the sensor; less than ten times that is no motion.
 
     Raises:
@@ -135,10 +135,20 @@ def audit(
     moves = []
     for j, joint in enumerate(joints):
         found.append(Finding("ok", "quantum", joint, steps[j], unit))
-        moves.append(_excitation(t, q[:, j], joint, unit, steps[j], noise, found))
+        if unit == "rad" and np.ptp(q[:, j]) > 2 * np.pi and _power_of_two(360 / max(steps[j], 1e-9)):
+            text = "steps as of an encoder in degrees: correct the unit in the channel map"
+            found.append(Finding("refuse", "unit", joint, steps[j], "", text))
+        moves.append(_excitation(t, q[:, j], joint, unit, max(10 * noise, 5 * steps[j], 1e-9), u is not None, found))
     if u is not None and tu is not None:
         tu, u = _increasing(tu, u)
         found += _response(t, q, tu, u, joints, unit, steps, moves, limits, enabled)
+    elif any(moves):
+        found.append(Finding("ok", "impacts", "object", float(_impacts(t, q))))
+    if effort is not None:
+        given = np.abs(np.asarray(effort[0], float))
+        for j, joint in enumerate(joints):
+            share = float(np.mean(given.reshape(len(given), -1)[:, j] >= 0.999 * effort[1]))
+            found.append(Finding("ok", "saturated", joint, share))
     return Audit(name, tuple(found))
 
 
@@ -149,9 +159,8 @@ def quantum(values: Array) -> float:
         return 0.0
     gaps = np.diff(distinct)
     gaps = gaps[gaps > 1e-7 * np.ptp(distinct)]  # equal but for rounding
-    if len(gaps) < 4:
-        return 0.0
-    for divisor in range(1, 6):  # two steps may be the smallest difference seen when others are of three
+    # Two steps may be the smallest difference seen when others are of three; of few differences that proves nothing.
+    for divisor in range(1, 6 if len(gaps) >= 6 else 2):
         step = float(gaps.min()) / divisor
         for _ in range(3):
             counts = np.round(gaps / step)
@@ -182,14 +191,16 @@ def _clock(where: str, t: Array) -> list[Finding]:
     dt = np.diff(t)
     period = float(np.median(dt[dt > 0])) if (dt > 0).any() else float("nan")
     found = [Finding("ok", "period", where, period, "s")]
-    low, high = np.quantile(dt, [0.05, 0.95])
+    # Around the median of each stretch: a rate that is switched is not jitter.
+    parts = np.array_split(dt, max(1, len(dt) // 50))
+    medians = np.array([np.median(d) for d in parts])
+    low, high = np.quantile(np.concatenate([d - m for d, m in zip(parts, medians, strict=True)]), [0.05, 0.95])
     jitter = float(high - low) / 2
+    if medians.max() > 1.25 * medians.min() > 0:
+        found.append(Finding("ok", "slowest period", where, float(medians.max()), "s"))
     if jitter > JITTER * period:
-        found.append(
-            Finding(
-                "warning", "jitter", where, jitter, "s", "stamp samples where they are taken, not where they arrive"
-            )
-        )
+        text = "stamp samples where they are taken, not where they arrive"
+        found.append(Finding("warning", "jitter", where, jitter, "s", text))
     else:
         found.append(Finding("ok", "jitter", where, jitter, "s"))
     if (back := dt[dt < 0]).size:
@@ -227,8 +238,8 @@ def _smooth_speed(t: Array, x: Array, period: float, grid: Array) -> Array:
     """Low-passed speed of x (n, j) at times t on the uniform grid: derivative of a Gaussian."""
     width = max(3.0, _BAND / period)  # samples
     k = np.arange(-int(4 * width), int(4 * width) + 1)
-    kernel = -k * np.exp(-0.5 * (k / width) ** 2)
-    kernel /= float(-(kernel @ k)) * period  # unit slope in, speed 1 out
+    bell = k * np.exp(-0.5 * (k / width) ** 2)
+    kernel = -bell / (float(bell @ k) * period)  # unit slope in, speed 1 out
     on_grid = np.stack([np.interp(grid, t, c) for c in x.T], axis=1)
     padded = np.pad(on_grid, ((len(k) // 2, len(k) // 2), (0, 0)), mode="edge")
     return np.stack([np.convolve(c, kernel, "valid") for c in padded.T], axis=1)
@@ -239,12 +250,11 @@ def _grid(t: Array) -> tuple[float, Array]:
     return period, t[0] + period * np.arange(min(int((t[-1] - t[0]) / period), 20 * len(t)) + 1)
 
 
-def _excitation(t: Array, q: Array, joint: str, unit: str, step: float, noise: float, found: list[Finding]) -> bool:
+def _excitation(t: Array, q: Array, joint: str, unit: str, least: float, driven: bool, found: list[Finding]) -> bool:
     """Range, speeds, reversals and rest of one joint; whether it moves."""
     span, (period, grid) = float(np.ptp(q)), _grid(t)
-    least = max(10 * noise, 5 * step, 1e-9)
     if span <= least:
-        text = f"no motion (more than {least:.2g} {unit}): {RECORD}"
+        text = f"no motion (more than {least:.2g} {unit}): {RECORD if driven else RECORD_FREE}"
         found.append(Finding("warning", "motion", joint, span, unit, text))
         return False
     found.append(Finding("ok", "motion", joint, span, unit))
@@ -255,12 +265,29 @@ def _excitation(t: Array, q: Array, joint: str, unit: str, step: float, noise: f
         Finding("ok", "peak speed", joint, peak, f"{unit}/s"),
         Finding("ok", "rms speed", joint, rms, f"{unit}/s"),
     ]
-    few, idle = turns < REVERSALS, rest > 0.8
+    few, idle = driven and turns < REVERSALS, rest > 0.8
     found += [
-        Finding("warning" if few else "ok", "reversals", joint, float(turns), "", f"{RECORD}" if few else ""),
+        Finding("warning" if few else "ok", "reversals", joint, float(turns), "", RECORD if few else ""),
         Finding("warning" if idle else "ok", "at rest", joint, rest, "", "mostly rest: cut it out" if idle else ""),
     ]
     return True
+
+
+def _impacts(t: Array, q: Array) -> int:
+    """How often the speed of what nothing drives, q (n, j), changes at once."""
+    w = _IMPACT
+    if len(t) < 4 * w:
+        return 0
+    speed = (q[w:] - q[:-w]) / (t[w:] - t[:-w])[:, None]
+    change = speed[w:] - speed[:-w]
+    size = np.linalg.norm(change - np.median(change, axis=0), axis=1)  # gravity is in the median
+    high = size > 6 * max(float(np.median(size)), 1e-9)
+    peak = np.array([high[i] and size[i] == size[max(0, i - w) : i + w + 1].max() for i in range(len(size))])
+    return int(peak.sum())
+
+
+def _power_of_two(x: float) -> bool:
+    return 256 <= x <= 2**24 and abs(np.log2(x) - round(np.log2(x))) < 2e-3
 
 
 def _reversals(q: Array, least: float) -> int:
@@ -294,7 +321,12 @@ def _response(
         last = np.searchsorted(enabled[0], grid, side="right") - 1
         on = np.asarray(enabled[1]).astype(bool)[np.maximum(last, 0)]
         found.append(Finding("ok", "enabled", "drive", float(on.mean())))
+        if on.mean() < 0.02:
+            text = "the drive was off: no response to compare"
+            return [*found, Finding("warning", "enabled", "drive", float(on.mean()), "", text)]
     vu, vq = _smooth_speed(tu, u, period, grid), _smooth_speed(t, q, period, grid)
+    edge = int(2 * max(3.0, _BAND / period))  # where the low-pass sees beyond the recording
+    on[:edge] = on[len(on) - edge :] = False
     lags = np.arange(int(np.floor(_LAGS[0] / period)), int(np.ceil(_LAGS[1] / period)) + 1)
     lags = lags[np.abs(lags) < len(grid) // 3]
     whole = _correlation(vu, vq, on, lags)  # (lags, commands, responses)
@@ -305,10 +337,10 @@ def _response(
             edge = 1e-3 * (high - low)
             at = float(np.mean((u[:, j] <= low + edge) | (u[:, j] >= high - edge)))
             text = "" if at <= 0.5 else "the command is at its limit most of the time: record smaller motions"
-            found.append(Finding("warning" if text else "ok", "saturated", joint, at, "", text))
+            found.append(Finding("warning" if text else "ok", "command at limit", joint, at, "", text))
         asked = float(np.ptp(u[:, j]))
         if not moves[j]:
-            if asked > max(10 * steps[j], 1e-3):
+            if asked > max(20 * steps[j], _ASKED):
                 text = "commanded, and nothing moved: is the drive on, the joint free, the signal the right one?"
                 found.append(Finding("refuse", "response", joint, 0.0, unit, text))
             continue
@@ -340,9 +372,13 @@ def _one_response(
         text = "moves against its commands: the sign of one of them is wrong"
         return [Finding("refuse", "sign", joint, float(rho.min()), "", text)]
     for what, factor in _FACTORS.items():
-        for ratio, which in ((moved / asked, "measurement"), (asked / moved, "command")):
-            if factor / 3 < ratio < factor * 1.5:
-                text = f"{ratio:.3g} times as large as it should be: {what} in the {which}? correct the channel map"
+        # A drive falls short of its command rather than that it overshoots.
+        for ratio, which, low, high in (
+            (moved / asked, "measurement", factor / 3, factor * 1.5),
+            (asked / moved, "command", factor / 1.5, factor * 3),
+        ):
+            if low < ratio < high:
+                text = f"larger than the other by this: {what} in the {which}? correct the channel map"
                 found.append(Finding("refuse", "unit", joint, ratio, "", text))
     lag, spread = _peak(rho, lags, period)
     each = []
@@ -356,15 +392,17 @@ def _one_response(
     # A command held between sparse messages is, as a line between them, early by up to half a period.
     unsure = float(np.hypot(max(half, 0.1 * period), command_period / 2 if command_period > 1.5 * period else 0.0))
     if np.argmax(rho) in (0, len(rho) - 1) or unsure > lags[-1] * period / 4:
-        text = "too slow a motion to tell a delay: add fast reversals"
-        return [*found, Finding("warning", "excitation", joint, unsure, "s", text)]
+        text = "too little fast motion to tell a delay: add fast reversals"
+        return [*found, Finding("warning", "excitation", joint, float(rho.max()), "", text)]
     if lag < -(unsure + period) and rho.max() > 0.9:
         text = "responds before it is commanded: record commands and measurements with one clock"
-        return [*found, Finding("refuse", "delay", joint, lag, "s", text)]
-    text = (
-        "" if unsure <= max(0.25 * lag, 2 * period) else "differs by motion: a slow drive, not a delay; an upper bound"
-    )
-    found += [Finding("ok", "delay", joint, lag, "s", text), Finding("ok", "delay uncertainty", joint, unsure, "s")]
+        return [*found, Finding("refuse", "response delay", joint, lag, "s", text)]
+    # What a soft drive takes to respond is in it too, which only a fit can tell apart.
+    text = "at most this is delay, the rest is the drive's own response"
+    found += [
+        Finding("ok", "response delay", joint, lag, "s", text),
+        Finding("ok", "delay uncertainty", joint, unsure, "s"),
+    ]
     return found
 
 
@@ -394,139 +432,7 @@ def _peak(rho: Array, lags: NDArray[np.int_], period: float) -> tuple[float, flo
     return float(lag), float(period * np.sqrt(max(1 - b, 0) / max(-bend, 1e-9)))
 
 
-@dataclass(frozen=True)
-class SetupAudit:
-    """What the recordings of one set-up are worth.
-
-    Attributes:
-      rig: name of the set-up.
-      audits: one per recording.
-      findings: about all of them together.
-    """
-
-    rig: str
-    audits: tuple[Audit, ...]
-    findings: tuple[Finding, ...]
-
-    @property
-    def refusals(self) -> list[str]:
-        """Why not to fit, one line each."""
-        everything = [(self.rig, f) for f in self.findings] + [(a.name, f) for a in self.audits for f in a.findings]
-        return [_line(name, f) for name, f in everything if f.level == "refuse"]
-
-    def lines(self) -> list[str]:
-        """A table, then what to mind, the worst first."""
-        columns = ("period", "jitter", "quantum", "motion", "peak speed", "reversals", "at rest", "delay")
-        rows = [("recording", *columns)]
-        for a in self.audits:
-            cells = [_cell(a, c) for c in columns]
-            rows.append((a.name, *cells))
-        width = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
-        table = ["  ".join(c.ljust(w) for c, w in zip(r, width, strict=True)).rstrip() for r in rows]
-        if len(table) > 25:
-            table = [*table[:21], f"... and {len(table) - 21} more"]
-        groups: dict[tuple[str, str], list[tuple[str, Finding]]] = {}
-        for a in self.audits:
-            for f in a.findings:
-                if f.level != "ok":
-                    groups.setdefault((f.level, f.what), []).append((a.name, f))
-        minded = [_line(self.rig, f) for f in self.findings]
-        for (level, _), members in sorted(groups.items()):
-            name, f = max(members, key=lambda m: abs(m[1].number))
-            names = len({n for n, _ in members})
-            of = f" [{names} of {len(self.audits)} recordings]" if names > 1 else ""
-            minded.append(_line(name, f) + of)
-            del level
-        verdict = "refused" if self.refusals else "can be fitted"
-        return [f"{self.rig}: {len(self.audits)} recordings, {verdict}", *table, *minded]
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-able data."""
-        return {
-            "rig": self.rig,
-            "refused": bool(self.refusals),
-            "findings": [asdict(f) for f in self.findings],
-            "recordings": [a.to_json() for a in self.audits],
-        }
-
-
-def audit_episode(episode: Episode, rig: Rig) -> Audit:
-    """Audit an episode of a set-up: the signal that it compares, and the commands to the joints if there are any.
-
-    Raises:
-      InputError, Missing: the signals are not there, or not finite.
-    """
-    seen = episode.signal(rig.compared.signal)
-    start, size = seen.t_ns[0] if len(seen.t_ns) else 0, rig.compared.size
-    label = episode.labels.get("file") or episode.labels.get("toss")
-    commands = enabled = None
-    if (sent := episode.signals.get("joint_commands.position")) is not None:
-        commands = (sent.t_ns - start) * 1e-9, np.asarray(sent.values, float).reshape(len(sent.t_ns), -1)[:, :size]
-    if (switch := episode.signals.get("servo.torque_enable")) is not None:
-        enabled = (switch.t_ns - start) * 1e-9, np.asarray(switch.values, float).ravel()
-    values = np.asarray(seen.values, float).reshape(len(seen.t_ns), -1)[:, :size]
-    names = episode.labels.get("joint_states.name", ()) if commands else tuple("xyz"[:size])
-    return audit(
-        commands,
-        ((seen.t_ns - start) * 1e-9, values),
-        unit=seen.spec.unit or ("rad" if commands else "m"),
-        name=str(episode.log_digest[:12] if label is None else label),
-        joints=names if len(names) == size else (),
-        enabled=enabled,
-        noise=rig.compared.noise,
-    )
-
-
-def audit_setup(rig: str, audits: Sequence[Audit]) -> SetupAudit:
-    """The audits of one set-up, and what holds for all of them."""
-    moving = [any(f.what == "motion" and f.level == "ok" for f in a.findings) for a in audits]
-    found = []
-    if not any(moving):
-        span = max((f.number for a in audits for f in a.findings if f.what == "motion"), default=0.0)
-        unit = next((f.unit for a in audits for f in a.findings if f.what == "motion"), "")
-        found.append(Finding("refuse", "no motion", f"{len(audits)} recordings", span, unit, RECORD))
-    return SetupAudit(rig, tuple(audits), tuple(found))
-
-
-def audit_recordings(workspace: Workspace | Path | str, *, rig: str | None = None) -> list[SetupAudit]:
-    """Audit the recordings of every set-up in a workspace, those that ``calibrate_recordings`` would fit.
-
-    Raises:
-      Missing: no such set-up, or no recordings of one.
-    """
-    place = workspace if isinstance(workspace, Workspace) else Workspace(workspace, create=False)
-    catalogue, found = Catalogue(place.store), dict[str, list[Audit]]()
-    names = [rig] if rig is not None else rigs.names()
-    for row in catalogue.query("origin != 'simulation' AND verdict != 'rejected'"):
-        episode = catalogue.load(row.digest)
-        if name := rig_for(episode, names):
-            try:
-                one = audit_episode(episode, rigs.load(name)())
-            except InputError as err:
-                one = Audit(row.digest[:12], (Finding("warning", "left out", "recording", 0.0, "", err.line()),))
-            found.setdefault(name, []).append(one)
-    if not found:
-        raise Missing(
-            f"no recordings of {rig or 'any rig'}",
-            where=str(place.path),
-            allowed=f"episodes of {', '.join(names)}",
-            run_next=f"flyball ingest DIR --workspace {place.path}",
-        )
-    return [audit_setup(n, sorted(a, key=lambda x: x.name)) for n, a in found.items()]
-
-
-def _line(name: str, f: Finding) -> str:
+def line(name: str, f: Finding) -> str:
+    """A finding about a recording or a set-up of this name, as one line."""
     amount = f"{f.number:.3g} {f.unit}".strip()
     return f"{f.level}: {name}, {f.where}: {f.what} {amount}" + (f": {f.text}" if f.text else "")
-
-
-def _cell(a: Audit, what: str) -> str:
-    """The number of the first joint, as short as can be read."""
-    value = a.number(what)
-    if not np.isfinite(value):
-        return "-"
-    unit = next(f.unit for f in a.findings if f.what == what)
-    if unit == "s":
-        unsure = a.number("delay uncertainty") if what == "delay" else float("nan")
-        return f"{1e3 * value:.3g}" + (f" +- {1e3 * unsure:.2g} ms" if np.isfinite(unsure) else " ms")
-    return f"{value:.0%}" if what == "at rest" else f"{value:.3g} {unit}".strip()

@@ -26,7 +26,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     from flyball.base.workspace import Workspace
 
     space = Workspace(args.workspace, create=False)
-    from flyball.calibration.audit import audit_recordings
+    from flyball.calibration.audit_setups import audit_recordings
 
     audits = audit_recordings(space, rig=args.rig)
     if args.audit:
