@@ -86,8 +86,8 @@ def test_policies_are_tried_on_the_same_worlds(capsys: pytest.CaptureFixture[str
 
 
 def test_every_verb_has_its_module_and_every_module_its_verb() -> None:
-    modules = {p.stem for p in Path(cli.__file__).parent.glob("*.py")} - {"__init__", "main", "output", "progress"}
-    assert modules == set(VERBS)
+    shared = {"__init__", "main", "output", "progress", "robot_models"}  # the last: words of the verb robots
+    assert {p.stem for p in Path(cli.__file__).parent.glob("*.py")} - shared == set(VERBS)
 
 
 def test_a_defect_is_one_line_and_leaves_its_traceback_in_a_file(
