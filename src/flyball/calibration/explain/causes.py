@@ -31,8 +31,6 @@ DEGREES = 4.0
 """Of freedom of Student's t in the synthetic likelihood: summaries are not normal."""
 WORTH = 15.0
 """Summaries depend on each other; all together are worth about so many independent ones."""
-DISCREPANCY = 0.03
-"""How far a simulation may be off, as a share of a signal's range in the log: no model is better than that."""
 NEVER = 1e-5
 """Likelihood of a verdict that no replay of a hypothesis gives: what never fails alike explains nothing."""
 OFF_COURSE = 5.0
@@ -57,9 +55,9 @@ class Search:
     """
 
     base: int = 32
-    strata: int = 12
+    strata: int = 16
     rounds: tuple[int, ...] = (24, 32)
-    keep: int = 4
+    keep: int = 6
     draws: int = 24
 
 
@@ -328,7 +326,7 @@ class _Finder:
         for spec in self.task.embodiment.observations:
             sim, real = replays.signals[spec.name], logged[spec.name][0]
             n = len(sim)
-            floor = DISCREPANCY * np.ptp(real, axis=0) + np.asarray(self.task.noise[spec.name])
+            floor = self.case.floor(spec.name)
             mean, sd = sim.mean(axis=0), np.sqrt(sim.var(axis=0, ddof=1) + floor**2)
             off_log.append((np.abs(real - mean) / sd).max(axis=-1))
             rest = (sim.sum(axis=0) - sim) / (n - 1)
