@@ -3,10 +3,11 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from flyball.base import InputError, Missing, SignalSpec, Timed
+from flyball.calibration.learning import Budget
 from flyball.calibration.problem import ReplayProblem
-from flyball.calibration.recordings import Budget, calibrate
+from flyball.calibration.recordings import calibrate
 from flyball.calibration.rigs import rig_for, rigs
-from flyball.calibration.rigs.cube import WIDTH, TossedCube
+from flyball.calibration.rigs.cube import WIDTH, SpringCube, TossedCube
 from flyball.calibration.rigs.servo import ServoPendulum
 from flyball.episodes import Episode
 from flyball.episodes.formats import read_one
@@ -113,6 +114,25 @@ def test_friction_of_simulated_tosses_is_recovered():
     friction = c.parameters[c.paths.index("contact.friction")]
     assert c.verdict == "improved" and friction.identified
     assert friction.low <= 0.25 <= friction.high
+
+
+def test_spring_and_damper_are_the_same_contact_said_otherwise():
+    episode = flight(3, height=0.3, frames=60)[0]
+    tracks = []
+    for rig in (TossedCube(), SpringCube()):
+        problem = ReplayProblem(rig.scene, rig.compared, [rig.replay(episode)], rig.levels[0])
+        tracks.append(problem.predict(np.array([[p.nominal for p in problem.parameters]])))
+    np.testing.assert_allclose(tracks[0], tracks[1], atol=1e-9)
+
+
+def test_tosses_are_replayed_on_a_second_engine():
+    pytest.importorskip("pydrake")
+    rig, episode = SpringCube(), flight(3, height=0.3, frames=60)[0]
+    problem = ReplayProblem(rig.scene, rig.compared, [rig.replay(episode)], rig.levels[0], engine="drake")
+    # Friction and softness must both act: the cube lands after 40 frames.
+    one, rough, soft = problem.predict(np.array([[0.2, 2500.0, 100.0], [0.8, 2500.0, 100.0], [0.2, 400.0, 10.0]]))
+    assert np.isfinite(one).all() and one[-1, 2] > 0.02
+    assert np.abs(one - rough).max() > 0.005 and np.abs(one - soft).max() > 0.005
 
 
 def test_torque_off_reaches_the_drive(bench):

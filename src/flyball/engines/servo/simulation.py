@@ -179,17 +179,17 @@ class ServoSimulation:
         log = np.empty((len(wanted), steps, n))
         dt, law = self.timestep, _Law(self)
         q, v, t = self._state.T.copy()
-        for k in range(steps):
-            drive, load, damping, forces = law(controls[:, k], q, v)
-            inertia = law.inertia + dt * damping
-            free = (law.inertia * v + dt * (drive + load)) / inertia
-            limit = dt * law.friction(drive, load, v) / inertia
-            new = free - np.clip(free, -limit, limit)
-            self._failed |= ~np.isfinite(new)
-            v, t = np.where(self._failed, v, new), t + dt
-            q = np.where(self._failed, q, q + dt * v)
-            for row, column in enumerate(wanted):
-                log[row, k] = (q, v, t)[column] if column < 3 else forces[column - 3]
+        with np.errstate(all="ignore"):  # a world that is no longer finite stays so, and is put back below
+            for k in range(steps):
+                drive, load, damping, forces = law(controls[:, k].T, q, v)
+                inertia = law.inertia + dt * damping
+                free = (law.inertia * v + dt * (drive + load)) / inertia
+                limit = dt * law.friction(drive, load, v) / inertia
+                v, t = free - np.minimum(np.maximum(free, -limit), limit), t + dt
+                q = q + dt * v
+                for row, column in enumerate(wanted):
+                    log[row, k] = (q, v, t)[column] if column < 3 else forces[column - 3]
+        self._failed |= ~(np.isfinite(v) & np.isfinite(q))
         held = self._failed
         log[:, :, held] = 0.0  # forces: a world that stands still
         for row, column in enumerate(wanted[:3]):
@@ -273,12 +273,16 @@ class _Law:
         self.inertia = sim._inertia + joint["armature"]
         self._joint, self._gravity = joint, sim._gravity
         self._on, self._reach, self._coef = sim._on, sim._reach, sim._coef
-        self._gain = [[sim.value(f"actuator:{a}.{f}") for f in _ACTUATOR] for a in sim._actuators]
-        self._bias = []
-        for i, a in enumerate(sim._actuators):  # a position servo's stiffness and damping follow its gain
+        self._actuators = []
+        for i, a in enumerate(sim._actuators):
+            g0, g1, g2, limit = (sim.value(f"actuator:{a}.{f}") for f in _ACTUATOR)
             servo = f"actuator:{a}.gain" in sim._fields and sim._bias[i, 1] != 0
-            ratio = self._gain[i][0] / sim._gain[i, 0] if servo else np.ones(sim.n)
-            self._bias.append([sim._bias[i, 0] * np.ones(sim.n), sim._bias[i, 1] * ratio, sim._bias[i, 2] * ratio])
+            # a position servo's stiffness and damping follow its gain
+            ratio = g0 / sim._gain[i, 0] if servo else np.ones(sim.n)
+            b0, b1, b2 = sim._bias[i, 0] * np.ones(sim.n), sim._bias[i, 1] * ratio, sim._bias[i, 2] * ratio
+            r, bounded = self._reach[i], bool(np.isfinite(limit).any())
+            terms = [x if x.any() else None for x in (g0, g1 * r, g2, b0, b1 * r, b2)]  # most are nought
+            self._actuators.append((self._on[i], r, terms, limit if bounded else None, np.isinf(limit[0])))
         self._tendon_limit = [sim.value(f"tendon:{t}.force_limit") for t in sim._tendons]
         exponents = [sim.value(f"tendon:{t}.force_exponent") for t in sim._tendons]
         self._exponent = [None if (e == 1.0).all() else e for e in exponents]
@@ -293,34 +297,55 @@ class _Law:
         return sliding * (1 + j["stribeck"] * np.exp(-np.square(v / _SLIDING))) if self._sticks else sliding
 
     def __call__(self, u: Array, q: Array, v: Array) -> tuple[Array, Array, Array, list[Array]]:
-        """Drive and gravity torque, damping [N m s], each (n,), and the force of each actuator."""
-        damping = self._joint["damping"].copy()
+        """Drive and gravity torque, damping [N m s], each (n,), and the force of each actuator.
+
+        Args:
+          u: controls, (nu, n).
+          q, v: position and velocity, (n,).
+        """
+        damping = self._joint["damping"]
         drive = np.zeros_like(q)
         pull = [np.zeros_like(q) for _ in self._tendon_limit]
         forces = []
-        for (g0, g1, g2, limit), (b0, b1, b2), t, r, ui in zip(
-            self._gain, self._bias, self._on, self._reach, u.T, strict=True
-        ):
-            still, slope = (g0 + g1 * r * q) * ui + b0 + b1 * r * q, (g2 * ui + b2) * r
-            force = np.clip(still + slope * v, -limit, limit)
+        for (t, r, (g0, g1, g2, b0, b1, b2), limit, unlimited), ui in zip(self._actuators, u, strict=True):
+            gain = _sum(g0, _times(g1, q))
+            still = _sum(_sum(_times(gain, ui), b0), _times(b1, q))
+            slope = _sum(_times(g2, ui), b2)
+            slope = None if slope is None else slope * r
+            force = _sum(still, _times(slope, v))
+            force = np.zeros_like(q) if force is None else force
+            if limit is not None:
+                force = np.minimum(np.maximum(force, -limit), limit)
             forces.append(force)
             if t >= 0:
-                pull[t] += force
-            elif np.isinf(limit[0]):
+                pull[t] = pull[t] + force
+            elif unlimited:
                 # Linear in velocity: implicit, like joint damping, hence stable at any gain.
-                damping -= r * slope
-                drive += r * still
+                damping = damping if slope is None else damping - r * slope
+                drive = drive if still is None else drive + r * still
             else:
-                drive += r * force
+                drive = drive + r * force
         for total, limit, exponent, r in zip(pull, self._tendon_limit, self._exponent, self._coef, strict=True):
-            force = np.clip(total, -limit, limit)
+            force = np.minimum(np.maximum(total, -limit), limit)
             if exponent is not None:
                 share = np.abs(force / limit)
                 # |x|^(e-1) is the factor on a linear drive; held constant below the steep part.
                 force = force * np.maximum(share, _STEEP) ** (exponent - 1)
-            drive += r * force
+            drive = drive + r * force
         amplitude, phase = self._gravity
         return drive, -amplitude * np.sin(q + phase), damping, forces
+
+
+def _times(a: Array | None, b: Array) -> Array | None:
+    """Product, None standing for nought."""
+    return None if a is None else a * b
+
+
+def _sum(a: Array | None, b: Array | None) -> Array | None:
+    """Sum, None standing for nought."""
+    if a is None or b is None:
+        return b if a is None else a
+    return a + b
 
 
 def _is_tendon(model: mujoco.MjModel, i: int) -> bool:
