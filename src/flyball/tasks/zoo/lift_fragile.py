@@ -24,11 +24,12 @@ MODEL = f"""<mujoco model="lift-fragile"><compiler angle="radian"/>
 <option timestep=".0025" integrator="implicitfast" cone="elliptic" impratio="10" iterations="30" tolerance="1e-6"/>
 {flyarm.DEFAULTS}
 <worldbody>
- <geom name="table" type="plane" size="2 2 .1" contype="1" conaffinity="0" solref=".005 1" friction="1"/>
+ <geom name="table" type="plane" size="2 2 .1" contype="1" conaffinity="0" solref=".005 1" friction="1"
+  rgba=".8 .8 .78 1"/>
  {flyarm.ARM}
  <body name="box" pos=".42 0 {HALF[2]}"><freejoint name="box"/>
   <geom name="box" type="box" size="{HALF[0]} {HALF[1]} {HALF[2]}" mass=".35" contype="1" conaffinity="3" priority="1"
-   condim="3" friction=".5 .005 .0001" solref=".005 1"/></body>
+   condim="3" friction=".5 .005 .0001" solref=".005 1" rgba=".85 .45 .15 1"/></body>
 </worldbody>
 <equality>{flyarm.EQUALITY}</equality><tendon>{flyarm.TENDON}</tendon>
 <actuator>{flyarm.ACTUATORS}</actuator><sensor>{flyarm.SENSORS}</sensor>

@@ -27,11 +27,12 @@ MODEL = f"""<mujoco model="slide-puck"><compiler angle="radian"/>
 <option timestep=".004" integrator="implicitfast" cone="elliptic" impratio="10" iterations="30" tolerance="1e-6"/>
 {flyarm.DEFAULTS}
 <worldbody>
- <geom name="table" type="plane" size="2 2 .1" contype="1" conaffinity="0" solref=".008 1" friction="1"/>
+ <geom name="table" type="plane" size="2 2 .1" contype="1" conaffinity="0" solref=".008 1" friction="1"
+  rgba=".8 .8 .78 1"/>
  {flyarm.ARM}
  <body name="puck" pos=".45 -.15 {HEIGHT / 2}"><freejoint name="puck"/>
   <geom name="rim" type="cylinder" size="{RADIUS} .015" mass=".3" contype="1" conaffinity="0" priority="1"
-   friction=".1 .005 .0001" solref=".02 1"/>
+   friction=".1 .005 .0001" solref=".02 1" rgba=".85 .45 .15 1"/>
   {
     "".join(
         f'<geom name="foot_{k}" type="sphere" size=".005" mass="0" contype="0" conaffinity="1" priority="1" condim="3" '
@@ -42,7 +43,8 @@ MODEL = f"""<mujoco model="slide-puck"><compiler angle="radian"/>
 }</body>
  <body name="mark"><inertial pos="0 0 0" mass=".01" diaginertia="1e-5 1e-5 1e-5"/>
   <joint name="mark_x" type="slide" axis="1 0 0"/><joint name="mark_y" type="slide" axis="0 1 0"/>
-  <geom type="cylinder" size=".035 .0005" contype="0" conaffinity="0" mass="0"/></body>
+  <geom type="cylinder" size=".035 .0005" contype="0" conaffinity="0" mass="0"
+   rgba=".2 .55 .3 1"/></body>
 </worldbody>
 <equality>{flyarm.EQUALITY}</equality><tendon>{flyarm.TENDON}</tendon>
 <actuator>{flyarm.ACTUATORS}</actuator><sensor>{flyarm.SENSORS}</sensor>
