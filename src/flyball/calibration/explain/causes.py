@@ -33,7 +33,7 @@ WORTH = 15.0
 """Summaries depend on each other; all together are worth about so many independent ones."""
 NEVER = 1e-5
 """Likelihood of a verdict that no replay of a hypothesis gives: what never fails alike explains nothing."""
-OFF_COURSE = 5.0
+OFF_COURSE = 10.0
 """Log weight that a hypothesis loses when the log is off its replays' course by as much again as is allowed."""
 OFF = 2.0
 """A log may be this much further off the replays than nine in ten of these are: their parameters are fitted to it."""

@@ -305,7 +305,7 @@ class _Explainer:
         usual, own = self._usual_starts(found), self.case.starts(found.values, range(len(found.deviating)))
         for joint, x in own.items():
             low, high = usual[joint].min(axis=0), usual[joint].max(axis=0)
-            reach = np.maximum(high - low, 1e-3)
+            reach = np.maximum(high - low, 0.01)  # [m, rad]: less is no odd start
             at = np.median(x, axis=0)
             if (np.maximum(low - at, at - high) / reach > FAR).any():
                 return True
@@ -327,7 +327,8 @@ class _Explainer:
         informed = task.told(failed.values)
         guesses = [self._guess(lever, found, rows, informed) for lever in levers]
         changes = least_changes(case, failed, levers, guesses, self.budget, always=(first,))
-        changes.sort(key=lambda c: (not c.actionable, c.size))
+        # what is told can be changed at once, settings of the robot with more effort, what is given not at all
+        changes.sort(key=lambda c: (not c.actionable, not c.path.startswith("told:"), c.size))
         retold_share = float(case.succeeds(retold(failed, informed)).mean())
         acted = next((c for c in changes if c.actionable), None)
         of_cause = next((c for c in changes if c.path == first), None)

@@ -89,7 +89,7 @@ def parameter_lever(case: Case, p: Parameter) -> Lever:
         return replace(other, speed=v.speed)
 
     return Lever(
-        p.path, p.text or p.path, p.unit, p.low, p.high, p.scale, is_setting(p), lambda v: np.asarray(v.values[p.path]),
+        p.path, p.path, p.unit, p.low, p.high, p.scale, is_setting(p), lambda v: np.asarray(v.values[p.path]),
         write,
     )  # fmt: skip
 
