@@ -1,6 +1,6 @@
 """Cloth, soft bodies and grains against closed forms.
 
-Kernels of grains and of the explicit soft body take long to compile: FLYBALL_NEWTON=1 runs their tests too.
+Kernels of grains and of the explicit soft body take long to compile: FLYBALL_NEWTON=1 runs those tests too.
 """
 
 import os
@@ -13,6 +13,7 @@ from flyball.engines.newton.engine import NewtonEngine
 from flyball.scenes import Scene
 from flyball.scenes.deformable import Cloth, Granular, Soft
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 everything = pytest.mark.skipif(not os.environ.get("FLYBALL_NEWTON"), reason="compiles for long; FLYBALL_NEWTON=1")
 G = 9.81
 UPRIGHT = (np.sqrt(0.5), np.sqrt(0.5), 0.0, 0.0)
@@ -31,20 +32,20 @@ def run(sim, seconds):
 
 @pytest.fixture(scope="module")
 def hanging():
-    cloth = Cloth("flag", position=(0, 0, 1), quat=UPRIGHT, size=(0.15, 0.3), cells=(3, 6), pinned="top", density=0.3,
+    cloth = Cloth("flag", position=(0, 0, 1), quat=UPRIGHT, size=(0.1, 0.3), cells=(2, 6), pinned="top", density=0.3,
                   stiffness=200.0)  # fmt: skip
     sim = NewtonEngine("vbd").open(scene(cloth, step=0.005), 1)
     start = sim.read(["cloth:flag.positions"])["cloth:flag.positions"]
-    run(sim, 0.5)
+    run(sim, 0.3)
     return cloth, sim, start, sim.read(["cloth:flag.positions"])["cloth:flag.positions"]
 
 
 def test_a_hanging_cloth_stretches_by_its_own_weight_and_no_more(hanging):
     cloth, _, start, points = hanging
-    assert points.shape == (1, 28, 3)
+    assert points.shape == (1, 21, 3)
     fixed = cloth.fixed()
     np.testing.assert_allclose(points[0, fixed], start[0, fixed], atol=1e-6)  # single precision
-    rows = points[0].reshape(7, 4, 3)
+    rows = points[0].reshape(7, 3, 3)
     strain = np.linalg.norm(np.diff(rows, axis=0), axis=-1).mean(axis=1) / 0.05 - 1
     # a cell bears what hangs below its middle; 10 %: cells of a sixth, the law is of a strip that may narrow
     below = np.arange(6) * 0.05 + 0.025
@@ -54,11 +55,15 @@ def test_a_hanging_cloth_stretches_by_its_own_weight_and_no_more(hanging):
     assert np.abs(rows[..., 1]).max() < 0.01  # it hangs in its plane
 
 
-def test_the_same_cloth_hangs_in_the_same_bits(hanging):
-    cloth, _, _, points = hanging
-    again = NewtonEngine("vbd").open(scene(cloth, step=0.005), 1)
-    run(again, 0.5)
-    np.testing.assert_array_equal(again.read(["cloth:flag.positions"])["cloth:flag.positions"], points)
+@everything
+def test_the_same_cloth_moves_in_the_same_bits(hanging):
+    cloth = hanging[0]
+    seen = []
+    for _ in range(2):
+        sim = NewtonEngine("vbd").open(scene(cloth, step=0.005), 1)
+        run(sim, 0.05)
+        seen.append(sim.read(["cloth:flag.positions"])["cloth:flag.positions"])
+    np.testing.assert_array_equal(*seen)
 
 
 def test_a_cloth_is_reset_and_restored(hanging):
@@ -71,7 +76,7 @@ def test_a_cloth_is_reset_and_restored(hanging):
 
 
 def compressed(name, step, seconds, damping=10.0):
-    block = Soft("block", size=(0.1, 0.1, 0.2), cells=(1, 1, 3), young=2e4, poisson=0.25, density=1000.0,
+    block = Soft("block", size=(0.1, 0.1, 0.2), cells=(1, 1, 2), young=2e4, poisson=0.25, density=1000.0,
                  pinned="bottom", damping=damping)  # fmt: skip
     sim = NewtonEngine(name).open(scene(block, step=step), 1)
     run(sim, seconds)
@@ -80,8 +85,8 @@ def compressed(name, step, seconds, damping=10.0):
 
 
 def test_a_soft_block_sinks_as_far_as_its_weight_says():
-    """rho g h^2 / 2 E for a free column. A glued foot and three layers make it stiffer: 30 %, not another size."""
-    sunk, speed = compressed("vbd", 0.01, 0.8)
+    """rho g h^2 / 2 E for a free column. A glued foot and two layers make it stiffer: 30 %, not another size."""
+    sunk, speed = compressed("vbd", 0.01, 0.7)
     assert sunk == pytest.approx(1000 * G * 0.2**2 / (2 * 2e4), rel=0.3)
     assert speed < 0.01
 

@@ -32,11 +32,8 @@ ARM = """<mujoco><option timestep="0.002"/><worldbody><body name="a" pos="0 0 1"
 <actuator><position name="a" joint="a" kp="20" kv="1"/><motor name="b" joint="b"/></actuator></mujoco>"""
 
 
-def test_mujoco_warp_keeps_the_contract_in_contact():
-    engine = MujocoWarpEngine()
-    for check in (testing.check_alone, testing.check_save_restore, testing.check_parameters):
-        check(engine, testing.MIXED)
-    testing.check_resting_force(engine)
+def test_mujoco_warp_keeps_the_contract():
+    testing.check_engine(MujocoWarpEngine())
 
 
 def test_room_for_contacts_grows():

@@ -79,7 +79,10 @@ class Tally:
 
     def add(self, what: Pair | Touch) -> None:
         """One more."""
-        (self._pairs if isinstance(what, Pair) else self._sites).append(what)  # type: ignore[attr-defined]
+        if isinstance(what, Pair):
+            self._pairs.append(what)
+        else:
+            self._sites.append(what)
         m, wp = self._m, runtime.warp()
         sites = [t.site for t in self._sites]
         pose = np.concatenate([m.site_pos[sites], np.roll(m.site_quat[sites], -1, axis=1)], axis=1).reshape(-1, 7)

@@ -18,7 +18,7 @@ import warp as wp
 from numpy.typing import NDArray
 
 from flyball.base import Unsupported
-from flyball.engines.newton import fields, runtime
+from flyball.engines.newton import fields, kernels, runtime
 from flyball.engines.newton.model import build
 
 if TYPE_CHECKING:
@@ -27,27 +27,6 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 _PER_WORLD = ("body_mass", "body_inv_mass", "body_inertia", "body_inv_inertia", "joint_armature", "joint_damping")
-
-
-@wp.kernel
-def _torque(
-    of_q: wp.array2d(dtype=float),
-    of_v: wp.array2d(dtype=float),
-    of_u: wp.array2d(dtype=float),
-    constant: wp.array(dtype=float),
-    q: wp.array2d(dtype=float),
-    v: wp.array2d(dtype=float),
-    u: wp.array2d(dtype=float),
-    out: wp.array2d(dtype=float),
-):
-    """Joint torques where no actuator is at a limit: linear in position, velocity and control."""
-    w, d = wp.tid()
-    total = constant[d]
-    for j in range(of_q.shape[1]):
-        total += of_q[d, j] * q[w, j] + of_v[d, j] * v[w, j]
-    for i in range(of_u.shape[1]):
-        total += of_u[d, i] * u[w, i]
-    out[w, d] = total
 
 
 def rollout_gradient(sim: NewtonSimulation, controls: Array, wrt: Literal["state", "control"]) -> Array:
@@ -96,7 +75,7 @@ def rollout_gradient(sim: NewtonSimulation, controls: Array, wrt: Literal["state
             now.clear_forces()
             tape = wp.Tape()
             with tape:
-                wp.launch(_torque, dim=(rows, nv), inputs=[*matrices, q, v, u], outputs=[f])
+                wp.launch(kernels.torque, dim=(rows, nv), inputs=[*matrices, q, v, u], outputs=[f])
                 solver.step(now, after, control, None, sim.timestep)
             tape.backward(grads=ends)
             first = [fields.rows(x.grad, rows) for x in (now.joint_q, now.joint_qd)]

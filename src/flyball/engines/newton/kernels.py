@@ -3,6 +3,7 @@
 In and out: device arrays of n worlds. One module, compiled once.
 """
 
+# mypy: ignore-errors
 # ruff: noqa: UP018, RUF046  (in a kernel, float(0.0) declares a variable; 0.0 a constant)
 
 from __future__ import annotations
@@ -176,3 +177,24 @@ def tally(
             inside = _enters_box(at, ray, site_size[k])
         if inside:
             wp.atomic_add(out, w, 6 * pair.shape[0] + k, wp.abs(wp.dot(f, normal[c])))
+
+
+@wp.kernel(module="unique", enable_backward=True)
+def torque(
+    of_q: wp.array2d(dtype=float),
+    of_v: wp.array2d(dtype=float),
+    of_u: wp.array2d(dtype=float),
+    constant: wp.array(dtype=float),
+    q: wp.array2d(dtype=float),
+    v: wp.array2d(dtype=float),
+    u: wp.array2d(dtype=float),
+    out: wp.array2d(dtype=float),
+):
+    """Joint torques where no actuator is at a limit: linear in position, velocity and control."""
+    w, d = wp.tid()
+    total = constant[d]
+    for j in range(of_q.shape[1]):
+        total += of_q[d, j] * q[w, j] + of_v[d, j] * v[w, j]
+    for i in range(of_u.shape[1]):
+        total += of_u[d, i] * u[w, i]
+    out[w, d] = total

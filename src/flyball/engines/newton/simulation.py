@@ -79,7 +79,9 @@ class NewtonSimulation:
             raise Unsupported(str(err), where=self._engine, run_next="the engine mujoco") from err
         self._now, self._next, self._control = m.state(), m.state(), m.control()
         self._drives = Drives(self.model, self.worlds, self.n, self._device)
-        self._pipeline = self._contacts = self._observed = None
+        self._pipeline: Any = None
+        self._contacts: Any = None
+        self._observed: Any = None
         touching = len(self.worlds.pairs) > 0 or (m.particle_count and m.shape_count)
         if touching and solver.name != "mpm":
             shapes = self.worlds.geoms[self.worlds.pairs]
@@ -172,10 +174,10 @@ class NewtonSimulation:
         left += [f"positions and velocities of {name}" for name in self.worlds.particles]
         if self.solver.coordinates == "body":
             left.append("how far joints are open, which are constraints here")
-        return portable.take(self), left  # type: ignore[arg-type]
+        return portable.take(self), left
 
     def place_portable(self, state: PortableState, worlds: Rows = None) -> list[str]:
-        return portable.put(self, state, worlds)  # type: ignore[arg-type]
+        return portable.put(self, state, worlds)
 
     def status(self) -> NDArray[np.bool_]:
         return ~self._failed
