@@ -60,8 +60,6 @@ def table(name: str, presets: Sequence[str], worlds: int, seconds: float) -> lis
                 row = {"backend": name, "preset": preset, "size": "{}x{}".format(*size), "kind": "+".join(kinds)}
                 row |= measure(renderer, positions, size, kinds, seconds)
                 rows.append(row)
-                head = f"  {name:<7}{preset:<9}{row['size']:<9}{row['kind']:<13}"
-                print(f"{head}{row['per_cpu_s']:8.1f} /CPU-s {row['per_s']:8.1f} /s", file=sys.stderr, flush=True)
     return rows
 
 
@@ -87,7 +85,11 @@ def main() -> None:
             child = [sys.executable, __file__, "--child", "--backends", found.name, "--presets", *args.presets]
             child += ["--worlds", str(args.worlds), "--seconds", str(args.seconds)]
             done = subprocess.run(child, stdout=subprocess.PIPE, text=True, check=True)
-            rows += json.loads(done.stdout.splitlines()[-1])
+            found_rows = json.loads(done.stdout.splitlines()[-1])
+            for r in found_rows:
+                head = f"  {r['backend']:<7}{r['preset']:<9}{r['size']:<9}{r['kind']:<13}"
+                print(f"{head}{r['per_cpu_s']:8.1f} /CPU-s {r['per_s']:8.1f} /s", flush=True)
+            rows += found_rows
     if args.json:
         args.json.write_text(json.dumps({"load": load, "worlds": args.worlds, "rows": rows}, indent=1))
 
