@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from flyball.base import InputError
 from flyball.calibration.rigs.servo import MODEL
 from flyball.engines.servo import ServoEngine
 from flyball.scenes import Scene
@@ -22,16 +21,29 @@ def first_step(fields, command, *, speed=0.0):
     return sim.read(["joint:servo.velocity"])["joint:servo.velocity"][:, 0], sim.timestep / inertia
 
 
-def test_a_drive_is_a_power_of_what_it_is_asked_for():
-    v, gain = first_step({"tendon:drive.force_exponent": np.array([1.0, 0.5, 2.0])}, 0.25)
-    np.testing.assert_allclose(v / gain, [0.25, 0.5, 0.0625], rtol=1e-6)
-    saturated, _ = first_step({"tendon:drive.force_exponent": np.array([1.0, 0.5, 2.0])}, 3.0)
-    np.testing.assert_allclose(saturated / gain, 1.0, rtol=1e-6)
+def test_a_drive_goes_as_a_power_of_the_error():
+    exponent = {"tendon:drive.error_exponent": np.array([1.0, 0.5, 2.0])}
+    v, gain = first_step(exponent, 0.4)  # stiffness 1 N m/rad: linear up to the limit of 1 N m
+    np.testing.assert_allclose(v / gain, [0.4, 0.2, 1.0], rtol=1e-6)
+    same, _ = first_step(exponent, 0.1)
+    np.testing.assert_allclose(same / gain, 0.1, rtol=1e-6)
+    saturated, _ = first_step(exponent, -300.0)
+    np.testing.assert_allclose(saturated / gain, -1.0, rtol=1e-6)
+
+
+def test_a_stiffer_servo_pulls_more_by_its_stiffness_alone():
+    fields = {
+        "tendon:drive.error_exponent": np.array([0.5, 0.5]),
+        "actuator:command.gain": np.array([1.0, 2.0]),
+        "actuator:feedback.position_gain": np.array([-1.0, -2.0]),
+    }
+    v, _ = first_step(fields, 0.2)
+    assert v[1] == pytest.approx(2 * v[0], rel=1e-6)
 
 
 def test_a_small_exponent_does_not_make_an_infinite_gain():
-    v, gain = first_step({"tendon:drive.force_exponent": np.array([0.5])}, 1e-8)
-    assert 0 < v[0] / gain < 1e-6
+    v, gain = first_step({"tendon:drive.error_exponent": np.array([0.5])}, 1e-8)
+    assert 0 < v[0] / gain <= 1e-7 + 1e-12
 
 
 def test_friction_falls_once_it_slides():
@@ -40,11 +52,3 @@ def test_friction_falls_once_it_slides():
     np.testing.assert_allclose(still / gain, [0.05, 0.0], atol=1e-9)
     fast, _ = first_step(fields, 0.15, speed=5.0)
     assert fast[0] == pytest.approx(fast[1], rel=1e-6)
-
-
-def test_an_exponent_of_an_unlimited_drive_is_refused():
-    model = MODEL.replace(' actuatorfrcrange="-1 1"', "")
-    sim = ServoEngine().open(Scene("servo", model, ()), 1)
-    sim.set({"tendon:drive.force_exponent": np.array([0.5])})
-    with pytest.raises(InputError, match="force_exponent without a force_limit"):
-        sim.step(np.zeros((1, 1, 3)))

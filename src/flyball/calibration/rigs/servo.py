@@ -92,8 +92,8 @@ PARAMETERS = (
         text="friction per torque of the load",
     ),
     Parameter(
-        "servo.exponent", "", 1.0, 0.4, 1.6, "log", binds=(Bind("tendon:drive.force_exponent", "scale"),),
-        text="torque goes as this power of the duty",
+        "servo.exponent", "", 1.0, 0.4, 1.6, "log", binds=(Bind("tendon:drive.error_exponent", "scale"),),
+        text="duty goes as this power of the error",
     ),
     Parameter(
         "servo.stribeck", "", 0.0, 0.0, 2.0, binds=(Bind("joint:servo.stribeck", "add"),),

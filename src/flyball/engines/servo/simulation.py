@@ -3,14 +3,15 @@
 In: the MJCF of a mechanism with a single hinge, per-world fields, controls per substep. Out: stepped worlds, 20 to 40
 times as many a second as a general engine, and fields that a general engine has no name for: friction that grows with
 the torque of the drive and with the torque of the load, as in geared servos, and less of it once it slides (Stribeck;
-arXiv 2410.08650, "Extended friction models"); a drive whose torque is a power of what it is asked for. Everything else
-follows MuJoCo's meaning of the same model; contact is ignored.
+arXiv 2410.08650, "Extended friction models"); a drive whose torque goes as a power of the position error, as the
+authors of that model report of servos' firmware. Everything else follows MuJoCo's meaning of the same model; contact is
+ignored.
 
     (I + armature) dv/dt = drive + gravity(q) - damping v - friction
     |friction| <= (frictionloss + drive_friction |drive| + load_friction |gravity(q)|) (1 + stribeck exp(-(v / w)^2))
-    pull of a tendon = limit sign(x) |x|^exponent, x = sum of its actuators' forces / limit within [-1, 1]
+    pull of a tendon = k e |e / e0|^(error_exponent - 1) within its limits, e = sum of its actuators' forces / k
 
-with w = 0.2 rad/s. The three kinds of fields are neutral at 0, 0 and 1.
+with w = 0.2 rad/s, e0 = 0.1 rad and k the stiffness of those actuators. Neutral values are 0, 0 and 1.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ Array = NDArray[np.float64]
 _JOINT = ("damping", "armature", "frictionloss", "drive_friction", "load_friction", "stribeck")
 _SLIDING = 0.2
 """Speed at which most of the excess of static over sliding friction is gone [rad/s]."""
-_STEEP = 1e-3
-"""Share of the limit below which a power law is continued linearly: an exponent below 1 has no finite slope at 0."""
+_ERROR, _STEEP = 0.1, 0.001
+"""Error at which a power law is what a linear one is; below the second it goes on linearly, since an exponent below 1
+has no finite slope at 0 [rad]."""
 _ACTUATOR = ("gain", "position_gain", "velocity_gain", "force_limit")
 
 
@@ -109,7 +111,7 @@ class ServoSimulation:
             self._own[f"tendon:{t}.force_limit"] = (
                 float(model.tendon_actfrcrange[i, 1]) if model.tendon_actfrclimited[i] else np.inf
             )
-            self._own[f"tendon:{t}.force_exponent"] = 1.0
+            self._own[f"tendon:{t}.error_exponent"] = 1.0
         self.reset()
 
     # state ------------------------------------------------------------------------------------------------
@@ -224,7 +226,7 @@ class ServoSimulation:
             *(f"joint:NAME.{f}" for f in _JOINT),
             *(f"actuator:NAME.{f}" for f in _ACTUATOR),
             "tendon:NAME.force_limit",
-            "tendon:NAME.force_exponent",
+            "tendon:NAME.error_exponent",
         ]
 
     def facts(self) -> list[str]:
@@ -284,10 +286,8 @@ class _Law:
             terms = [x if x.any() else None for x in (g0, g1 * r, g2, b0, b1 * r, b2)]  # most are nought
             self._actuators.append((self._on[i], r, terms, limit if bounded else None, np.isinf(limit[0])))
         self._tendon_limit = [sim.value(f"tendon:{t}.force_limit") for t in sim._tendons]
-        exponents = [sim.value(f"tendon:{t}.force_exponent") for t in sim._tendons]
+        exponents = [sim.value(f"tendon:{t}.error_exponent") for t in sim._tendons]
         self._exponent = [None if (e == 1.0).all() else e for e in exponents]
-        if any(e is not None and np.isinf(x).any() for e, x in zip(self._exponent, self._tendon_limit, strict=True)):
-            raise InputError("a force_exponent without a force_limit", where="engine servo")
         self._sticks = bool(joint["stribeck"].any())
 
     def friction(self, drive: Array, load: Array, v: Array) -> Array:
@@ -305,7 +305,7 @@ class _Law:
         """
         damping = self._joint["damping"]
         drive = np.zeros_like(q)
-        pull = [np.zeros_like(q) for _ in self._tendon_limit]
+        pull, stiffness = ([np.zeros_like(q) for _ in self._tendon_limit] for _ in range(2))
         forces = []
         for (t, r, (g0, g1, g2, b0, b1, b2), limit, unlimited), ui in zip(self._actuators, u, strict=True):
             gain = _sum(g0, _times(g1, q))
@@ -319,19 +319,21 @@ class _Law:
             forces.append(force)
             if t >= 0:
                 pull[t] = pull[t] + force
+                if self._exponent[t] is not None and (k := _sum(_times(g1, ui), b1)) is not None:
+                    stiffness[t] = stiffness[t] - k
             elif unlimited:
                 # Linear in velocity: implicit, like joint damping, hence stable at any gain.
                 damping = damping if slope is None else damping - r * slope
                 drive = drive if still is None else drive + r * still
             else:
                 drive = drive + r * force
-        for total, limit, exponent, r in zip(pull, self._tendon_limit, self._exponent, self._coef, strict=True):
-            force = np.minimum(np.maximum(total, -limit), limit)
+        for total, k, limit, exponent, r in zip(
+            pull, stiffness, self._tendon_limit, self._exponent, self._coef, strict=True
+        ):
             if exponent is not None:
-                share = np.abs(force / limit)
-                # |x|^(e-1) is the factor on a linear drive; held constant below the steep part.
-                force = force * np.maximum(share, _STEEP) ** (exponent - 1)
-            drive = drive + r * force
+                error = np.abs(total) / np.maximum(k, 1e-12)  # a drive that is off pulls nothing either way
+                total = total * (np.maximum(error, _STEEP) / _ERROR) ** (exponent - 1)
+            drive = drive + r * np.minimum(np.maximum(total, -limit), limit)
         amplitude, phase = self._gravity
         return drive, -amplitude * np.sin(q + phase), damping, forces
 
