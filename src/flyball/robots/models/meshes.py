@@ -112,7 +112,8 @@ def _dae(data: bytes, where: str) -> Prepared:
                 index = np.asarray(triangles.vertex_index)
                 if index.ndim != 2 or index.shape[1] != 3:  # lines
                     continue
-                corners.append(np.asarray(triangles.vertex, float)[index].reshape(-1, 3) * unit)
+                with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below
+                    corners.append(np.asarray(triangles.vertex, float)[index].reshape(-1, 3) * unit)
                 colours.append((len(index), _colour(getattr(primitive, "material", None))))
     except NotPossible:
         raise
