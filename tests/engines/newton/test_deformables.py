@@ -28,20 +28,20 @@ def run(sim, seconds):
 
 @pytest.fixture(scope="module")
 def hanging():
-    cloth = Cloth("flag", position=(0, 0, 1), quat=UPRIGHT, size=(0.1, 0.3), cells=(2, 6), pinned="top", density=0.3,
+    cloth = Cloth("flag", position=(0, 0, 1), quat=UPRIGHT, size=(0.05, 0.3), cells=(1, 6), pinned="top", density=0.3,
                   stiffness=200.0)  # fmt: skip
-    sim = NewtonEngine("vbd").open(scene(cloth, step=0.005), 1)
+    sim = NewtonEngine("vbd").open(scene(cloth, step=0.002), 1)
     start = sim.read(["cloth:flag.positions"])["cloth:flag.positions"]
-    run(sim, 0.3)
+    run(sim, 0.24)
     return cloth, sim, start, sim.read(["cloth:flag.positions"])["cloth:flag.positions"]
 
 
 def test_a_hanging_cloth_stretches_by_its_own_weight_and_no_more(hanging):
     cloth, _, start, points = hanging
-    assert points.shape == (1, 21, 3)
+    assert points.shape == (1, 14, 3)
     fixed = cloth.fixed()
     np.testing.assert_allclose(points[0, fixed], start[0, fixed], atol=1e-6)  # single precision
-    rows = points[0].reshape(7, 3, 3)
+    rows = points[0].reshape(7, 2, 3)
     strain = np.linalg.norm(np.diff(rows, axis=0), axis=-1).mean(axis=1) / 0.05 - 1
     # a cell bears what hangs below its middle; 10 %: cells of a sixth, the law is of a strip that may narrow
     below = np.arange(6) * 0.05 + 0.025
@@ -56,7 +56,7 @@ def test_the_same_cloth_moves_in_the_same_bits(hanging):
     cloth = hanging[0]
     seen = []
     for _ in range(2):
-        sim = NewtonEngine("vbd").open(scene(cloth, step=0.005), 1)
+        sim = NewtonEngine("vbd").open(scene(cloth, step=0.002), 1)
         run(sim, 0.05)
         seen.append(sim.read(["cloth:flag.positions"])["cloth:flag.positions"])
     np.testing.assert_array_equal(*seen)

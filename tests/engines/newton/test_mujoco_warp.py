@@ -13,7 +13,7 @@ from flyball.scenes.deformable import Cloth
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 ARM = Scene("arm", """<mujoco><option timestep="0.002"/><worldbody><body name="arm" pos="0 0 .5">
-<joint name="arm" type="hinge" axis="0 1 0" damping=".1"/><inertial pos=".2 0 0" mass=".5" diaginertia=".01 .01 .01"/>
+<joint name="arm" type="hinge" axis="0 1 0"/><inertial pos=".2 0 0" mass=".5" diaginertia=".01 .01 .01"/>
 </body></worldbody><actuator><position name="arm" joint="arm" kp="20"/></actuator></mujoco>""", ())  # fmt: skip
 
 
@@ -23,10 +23,9 @@ def test_it_moves_as_mujoco_does_also_with_what_was_set():
     seen = []
     for engine in (MujocoEngine(), MujocoWarpEngine()):
         sim = engine.open(ARM, 3, threads=1)
-        # a loss by friction and other gravity: fields that MuJoCo Warp leaves out of a model that has none of it
-        sim.set(
-            {"joint:arm.frictionloss": np.array([0.0, 0.2, 0.5]), "actuator:arm.gain": np.array([20.0, 10.0, 40.0])}
-        )
+        # also fields that are zero in the model
+        sim.set({"joint:arm.frictionloss": np.array([0.0, 0.2, 0.5]), "joint:arm.armature": np.array([0.0, 0.1, 0.0])})
+        sim.set({"actuator:arm.gain": np.array([20.0, 10.0, 40.0]), "joint:arm.damping": np.array([0.0, 0.1, 1.0])})
         sim.set({"world:gravity": np.array([[0, 0, -9.81], [0, 0, -1.62], [1, 0, -9.81]])})
         seen.append(sim.step(controls, reads))
     for name, want in seen[0].items():

@@ -201,11 +201,7 @@ class WarpBatch:
         """Per-world fields from the host; the first time the model is built anew with room for them."""
         values = {name: self._host.expand(name) for name in _PER_WORLD if np.size(getattr(self._model, name))}
         if not self._own_values:
-            model = self._host.get_model(0)
-            for name in ("dof_frictionloss", "dof_damping", "dof_armature"):
-                # what is zero in the model is left out of the kernels, whatever a world says
-                getattr(model, name)[:] = values[name].max(axis=0) if name in values else 0
-            self._build(model, dict.fromkeys(values, self._n))
+            self._build(self._model, dict.fromkeys(values, self._n))
             self._own_values = True
         for name, x in values.items():
             _assign(getattr(self._m, name), x)
