@@ -87,19 +87,10 @@ def real(rig: Rig, folder: Path, seed: int, budget: Budget, against: Sequence[st
         ours = score(rig, recordings, fold, seed=seed, budget=budget)
         seconds = time.perf_counter() - begin
         scores.append(ours)
-        row(
-            fold,
-            "flyball",
-            f"model {ours.learned.level + 1}",
-            ours.error.after,
-            ours.error.coverage,
-            ours.learned.steps,
-            seconds,
-        )
-        test = problem_of(
-            rig, [r for r in recordings if r.name in fold.test], ours.learned.problem.paths, budget.threads
-        )
-        row(fold, "as given", ours.error.before, np.nan, 0, 0)
+        e, level = ours.error, f"model {ours.learned.level + 1}"
+        row(fold, "flyball", level, e.after, e.coverage, ours.learned.steps, seconds)
+        held = [r for r in recordings if r.name in fold.test]
+        test = problem_of(rig, held, ours.learned.problem.paths, budget.threads)
         for method in against:
             train = replace(ours.learned.problem)
             begin = time.perf_counter()
