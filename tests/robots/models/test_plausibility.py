@@ -69,6 +69,15 @@ def test_a_whole_model_in_millimetres(tmp_path):
     assert any("millimetres" in n for n in notes(tmp_path, text))
 
 
+def test_a_shape_too_small_for_a_volume(tmp_path):
+    path = tmp_path / "r.xml"
+    path.write_text(
+        '<mujoco><worldbody><body name="a"><freejoint/><inertial pos="0 0 0" mass="1" diaginertia="1 1 1"/>'
+        '<geom size="1e-300"/></body></worldbody></mujoco>'
+    )
+    assert load(path).model.bodies["a"].mass == 1
+
+
 def test_our_own_robots_are_sound(tmp_path):
     assert embodiments.names()
     for name in tasks.names():

@@ -42,6 +42,7 @@ BAD = {
     "NaN place": (rigid(attributes='double3 xformOp:translate = (nan, 0, 0)\nuniform token[] xformOpOrder = ["xformOp:translate"]'), "/R/b: its transform is not finite"),
     "flat scale": (rigid(attributes='double3 xformOp:scale = (0, 1, 1)\nuniform token[] xformOpOrder = ["xformOp:scale"]'), "/R/b: its transform has a scale of zero"),
     "negative size": (collider("Sphere", "double radius = -1"), "/R/b/g: radius = -1"),
+    "size beyond numbers": (collider("Sphere", "double radius = 1e300"), "/R/b/g: too large for a volume"),
     "bad face": (collider("Mesh", "point3f[] points = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]\nint[] faceVertexCounts = [3]\nint[] faceVertexIndices = [0, 1, 9]"), "/R/b/g: a face names point 9 of 4"),
     "short faces": (collider("Mesh", "point3f[] points = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]\nint[] faceVertexCounts = [3, 3]\nint[] faceVertexIndices = [0, 1, 2]"), "/R/b/g: 2 faces ask for 6 of 3 indices"),
     "missing reference": (HEAD + 'def Xform "R" (\n references = @nothing.usda@\n)\n{\n}\n', "/R: Could not open asset @nothing.usda@"),

@@ -106,7 +106,7 @@ def _bodies(model: Model) -> list[str]:
             out.append(f"body {body.name}: its shapes are {ratio:.3g} times the size its inertia stands for: units?")
         boxes = [2 * half_extent(g, model) for g in geoms]
         volume = max(float(np.prod(np.maximum(box, 0.01 * box.max()))) for box in boxes)  # sheets have some thickness
-        density = body.mass / volume
+        density = body.mass / volume if volume > 0 else math.inf
         if extent > 1e-3 and not _DENSITY[0] < density < _DENSITY[1]:
             out.append(f"body {body.name}: its density would be {density:.2g} kg/m^3: units of mass or length?")
     return out

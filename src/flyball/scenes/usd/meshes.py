@@ -161,15 +161,16 @@ def volume_of(shape: dict[str, Any], meshes: Meshes) -> float:
     kind = shape["type"]
     if kind == "mesh":
         return meshes.volumes[shape["mesh"]]
-    size = [float(x) for x in np.ravel(shape.get("size", [0.0]))]
+    size = np.ravel(np.asarray(shape.get("size", [0.0]), float))
     ball = 4 / 3 * np.pi
-    if kind == "sphere":
-        return float(ball * size[0] ** 3)
-    if kind == "box":
-        return float(8 * np.prod(size))
-    if kind == "ellipsoid":
-        return float(ball * np.prod(size))
-    if kind in ("capsule", "cylinder"):
-        tube = 2 * np.pi * size[0] ** 2 * size[1]
-        return float(tube + (ball * size[0] ** 3 if kind == "capsule" else 0.0))
+    with np.errstate(over="ignore"):  # infinite: the caller refuses it
+        if kind == "sphere":
+            return float(ball * size[0] ** 3)
+        if kind == "box":
+            return float(8 * np.prod(size))
+        if kind == "ellipsoid":
+            return float(ball * np.prod(size))
+        if kind in ("capsule", "cylinder"):
+            tube = 2 * np.pi * size[0] ** 2 * size[1]
+            return float(tube + (ball * size[0] ** 3 if kind == "capsule" else 0.0))
     return 0.0

@@ -317,6 +317,8 @@ class ShapesReader:
             raise v.bad(prim, f"mass {mass:g}, density {density:g}", "finite numbers from 0 on")
         per_metre = density * v.kilograms / v.metres**3
         size = volume_of(shape, self.meshes)
+        if not np.isfinite(size):
+            raise v.bad(prim, "too large for a volume", "sizes in metres")
         self._weights.setdefault(owner, []).append((e, (per_metre or DENSITY) * size if collider else 0.0))
         if not collider:
             e.set("mass", "0")
