@@ -32,7 +32,8 @@ from flyball.scenes import (
     draw_worlds,
     sample,
 )
-from flyball.scenes.targets import field_of, route
+from flyball.scenes.routing import route
+from flyball.scenes.targets import field_of
 
 N = 20_000
 KS = 2.7 / math.sqrt(N)
@@ -303,7 +304,8 @@ def test_drawn_values_go_to_whoever_acts_on_them():
     assert np.array_equal(to.engine["actuator:g.gain"][:, 0], 40 * x)
     want = np.column_stack([0.5 * x, 0.005 * x + x, 1e-4 * x])
     assert np.allclose(to.engine["geom:box.friction"], want)
-    assert set(to.observation) == {"sensor:p.delay", "sensor:p.noise[1]"} and set(to.parameters) == {"mass", "grip"}
+    assert set(to.observation) == {"sensor:p.delay"} and set(to.sensors) == {"sensor:p.noise[1]"}
+    assert set(to.parameters) == {"mass", "grip"} and not to.visual
     assert np.array_equal(OWN["geom:box.friction"][0], [0.5, 0.005, 1e-4]), "the engine's own values stay"
 
 
@@ -318,10 +320,18 @@ def test_what_an_engine_lacks_is_refused_by_it():
         route({"mass": np.ones(4)}, own)
 
 
+def test_what_only_a_picture_shows_is_kept_apart_from_physics():
+    given = {"light:lamp.diffuse": np.ones((4, 3)), "geom:box.rgba": np.ones((4, 4))} | OWN
+    x = np.full(4, 0.5)
+    to = route({"light:lamp.diffuse[1]": x, "geom:box.rgba[3]": x, "body:box.mass": x}, given.__getitem__)
+    assert set(to.visual) == {"light:lamp.diffuse", "geom:box.rgba"} and set(to.engine) == {"body:box.mass"}
+    assert np.array_equal(to.visual["light:lamp.diffuse"], np.tile([1, 0.5, 1], (4, 1)))
+
+
 @pytest.mark.parametrize(
     "path",
     ["body:box.mass", "geom:a.b.friction[2]", "light:lamp.diffuse[0]", "material:wood.rgba[3]",
-     "camera:wrist.position[1]", "option:gravity[2]", "joint:j.damping", "sensor:object.pose.dropout"],
+     "camera:wrist.position[1]", "world:gravity[2]", "joint:j.damping", "sensor:object.pose.dropout"],
 )  # fmt: skip
 def test_physics_light_material_camera_and_sensors_are_addressable(path):
     field = field_of(path)

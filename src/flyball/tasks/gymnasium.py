@@ -21,13 +21,13 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from flyball.base import InputError
-from flyball.scenes.variation import Variation, sample
-from flyball.tasks.task import Judgement, Task, Values, tasks
+from flyball.scenes import Variation
+from flyball.tasks.task import Judgement, Task, Values, tasks, varied
 from flyball.tasks.world import Attempts, World
 
 Vary = str | Sequence[Variation]
 """What differs between episodes: ``nominal`` (starts and sensor noise only), ``reality`` (cells as the task draws them,
-each solvable), or variations of the scene's parameters."""
+each solvable), or variations of parameters or fields. The scene's own variations hold in any case."""
 
 
 class Episodes:
@@ -45,6 +45,8 @@ class Episodes:
         if isinstance(vary, str) and vary not in ("nominal", "reality"):
             raise InputError(f"vary = {vary!r}", allowed="nominal, reality, or variations", where="environment")
         self.task: Task = tasks.load(task) if isinstance(task, str) else task
+        if not isinstance(vary, str):
+            self.task = varied(self.task, vary)
         self.world, self.vary = World(self.task, n, engine=engine, threads=threads), vary
         e = self.task.embodiment
         low, high = e.action_limits()
@@ -56,8 +58,9 @@ class Episodes:
     def begin(self, rngs: Sequence[np.random.Generator], values: Values | None) -> dict[str, NDArray[np.float64]]:
         """Begin n attempts, each drawn from its own generator; values (n,) override what is drawn."""
         seeds = [int(r.integers(2**62)) for r in rngs]
+        own = {p for v in self.task.scene.variations for p in v.paths}
         drawn = [self._draw(np.random.default_rng(s)) for s in seeds]
-        mixed = {p: np.concatenate([d[p] for d in drawn]) for p in drawn[0]}
+        mixed = {p: np.concatenate([d[p] for d in drawn]) for p in drawn[0] if p not in own}
         self._seen = self.world.reset(mixed | dict(values or {}), seeds)
         self._log: dict[str, list[NDArray[np.float64]]] = {name: [] for name in self._seen}
         self._actions: list[NDArray[np.float64]] = []
@@ -76,10 +79,7 @@ class Episodes:
         return self._seen, Attempts(signals | sent, self.world.events).judge(self.task)
 
     def _draw(self, rng: np.random.Generator) -> dict[str, NDArray[np.float64]]:
-        nominal = self.task.scene.nominal(1)
-        if isinstance(self.vary, str):
-            return nominal | (self.task.draw_reality(rng, 1) if self.vary == "reality" else {})
-        return nominal | sample(list(self.vary), rng, 1)
+        return self.task.draw_reality(rng, 1) if self.vary == "reality" else {}
 
 
 class TaskVectorEnv(VectorEnv):

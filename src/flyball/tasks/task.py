@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -13,7 +14,7 @@ from flyball.base import PluginTable
 from flyball.engines.engine import Reduce
 from flyball.episodes import Outcome
 from flyball.robots import Embodiment, Observation
-from flyball.scenes import Scene
+from flyball.scenes import Scene, Variation
 
 tasks = PluginTable(
     "task",
@@ -30,6 +31,13 @@ Values: TypeAlias = Mapping[str, NDArray[np.float64]]
 
 Controller: TypeAlias = Callable[[Observation], NDArray[np.float64]]
 """Batched observation -> actions (n, a). What an expert or a scripted baseline is, before it is wrapped as a policy."""
+
+
+def varied(task: Task, variations: Iterable[Variation]) -> Task:
+    """The task in a scene that varies: everything that simulates it draws these, after the scene's own variations."""
+    out = copy(task)
+    out.scene = replace(task.scene, variations=(*task.scene.variations, *variations))
+    return out
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,20 @@ from scipy.signal import lfilter
 
 from flyball.base import InputError
 from flyball.engines import engines
+from flyball.scenes import Camera
+from flyball.scenes.observation import Observer
+from flyball.scenes.targets import field_of
+from flyball.tasks.assignment import assign
 from flyball.tasks.task import Controller, Judgement, Task, Values
+from flyball.tasks.views import Views
+
+if TYPE_CHECKING:
+    from flyball.engines.rendering import Kind
+
+Array = NDArray[np.float64]
+
+_WORLDS = 1 << 62
+"""How many world numbers there are."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +67,11 @@ class Attempts:
       values: the parameters the worlds had, path -> (n,).
     """
 
-    signals: Mapping[str, NDArray[np.float64]]
+    signals: Mapping[str, Array]
     events: Sequence[Sequence[tuple[float, str]]]
     values: Values = field(default_factory=dict)
 
-    def one(self, i: int) -> dict[str, NDArray[np.float64]]:
+    def one(self, i: int) -> dict[str, Array]:
         """Signals of world i: name -> (T, size)."""
         return {k: x[i] for k, x in self.signals.items()}
 
@@ -75,10 +89,21 @@ class World:
       engine: name in the ``flyball.engines`` table.
       threads: CPU threads of the engine.
       unmodelled: what this reality has that the scene does not describe.
+      cameras: known by name besides those of the scene and its model.
+      backend, preset: how pictures are drawn, as for ``flyball.engines.rendering.Renderer``.
     """
 
     def __init__(
-        self, task: Task, n: int, *, engine: str = "mujoco", threads: int = 1, unmodelled: Unmodelled | None = None
+        self,
+        task: Task,
+        n: int,
+        *,
+        engine: str = "mujoco",
+        threads: int = 1,
+        unmodelled: Unmodelled | None = None,
+        cameras: Sequence[Camera] = (),
+        backend: str = "auto",
+        preset: str = "fast",
     ) -> None:
         self.task, self.n = task, n
         self.unmodelled = unmodelled or Unmodelled()
@@ -90,54 +115,62 @@ class World:
                 f"time step {self.simulation.timestep} does not divide the control period {self.dt}", where=task.name
             )
         self.steps = round(task.horizon_s * task.control_hz)
+        self.views = Views(task.scene, n, cameras, backend=backend, preset=preset)
+        self._authored: dict[str, Array] = {}
         self._reads = dict(task.reads) | {f: "all" for r in task.event_rules for f in r.fields}
 
     # episodes ---------------------------------------------------------------------------------------------
 
     def reset(
-        self, values: Values, seeds: Sequence[int], starts: Mapping[str, NDArray[np.float64]] | None = None
-    ) -> dict[str, NDArray[np.float64]]:
+        self,
+        values: Values,
+        seeds: Sequence[int],
+        starts: Mapping[str, Array] | None = None,
+        *,
+        progress: float = 1.0,
+    ) -> dict[str, Array]:
         """Begin n attempts.
 
         Args:
-          values: parameter path -> (n,); parameters left out are nominal.
+          values: path -> (n,), parameters of the scene or fields (``geom:box.friction[0]``). What is left out is as the
+            scene's variations draw it from the world's seed, or nominal.
           seeds: one per world.
           starts: start states to use instead of the task's own draw, joint name -> (n, nq).
+          progress: of the variations' curriculum, 0 to 1.
 
         Returns:
           The first observation, signal -> (n, size).
 
         Raises:
-          Missing: the scene has no such parameter.
+          Missing: the scene has no such parameter, signal or element.
+          Unsupported: a field that neither engine nor renderer can set, by name.
         """
+        return self._begin(values, seeds, starts, progress=progress)
+
+    def _begin(
+        self,
+        values: Values,
+        seeds: Sequence[int],
+        starts: Mapping[str, Array] | None,
+        *,
+        progress: float = 1.0,
+        noisy: bool = True,
+    ) -> dict[str, Array]:
         scene, sim = self.task.scene, self.simulation
         for path in values:
-            scene.parameter(path)  # a misspelt one must not be nominal in silence
-        self.values = scene.nominal(self.n) | {k: np.asarray(v, float) for k, v in values.items()}
+            if field_of(path) is None:
+                scene.parameter(path)  # a misspelt one must not be nominal in silence
+        worlds = np.array([int(s) % _WORLDS for s in seeds], np.int64)
+        drawn = scene.draw_worlds(0, worlds, progress=progress) if scene.variations else scene.nominal(self.n)
+        self.values = drawn | {k: np.asarray(v, float) for k, v in values.items()}
         rngs = [np.random.Generator(np.random.Philox(key=int(s))) for s in seeds]
-        self._bias, self._std = self._sensors()
-        self._delay = np.zeros(self.n)
-        self._half_play = np.full((self.n, 1), self.unmodelled.backlash_rad / 2)
-        self._limits = {r.name: np.full(self.n, np.inf) for r in self.task.event_rules}
-        fields: dict[str, NDArray[np.float64]] = {}
-        for p in scene.parameters:
-            for b in p.binds:
-                kind, _, rest = b.target.partition(":")
-                v = self.values[p.path]
-                if b.target == "command.delay":
-                    self._delay = v
-                elif b.target == "command.play":
-                    self._half_play = (v + self.unmodelled.backlash_rad)[:, None] / 2
-                elif kind == "event":
-                    self._limits[rest.removesuffix(".threshold")] = v
-                elif kind not in ("sensor", "start"):  # an engine's field; it refuses what it lacks
-                    own = fields.get(b.target)
-                    own = self._own(b.target) if own is None else own
-                    new = own.copy()
-                    new[:, b.index] = {"set": v, "scale": own[:, b.index] * v, "add": own[:, b.index] + v}[b.how]
-                    fields[b.target] = new
+        self._is = given = assign(self.task, self.values, self.n, self._own)
+        self._half_play = (given.play + self.unmodelled.backlash_rad)[:, None] / 2
+        befalls = given.effects if noisy else given.noiseless()
+        self._observer = Observer(befalls, self.dt, 0, worlds) if befalls else None
+        self.views.vary(given.visual)
         sim.reset()
-        sim.set(fields)
+        sim.set(given.engine)
         own_starts = self.task.starts(self.values, rngs)
         self.starts = dict(own_starts) | dict(starts or {})
         for joint, position in self.starts.items():
@@ -149,14 +182,14 @@ class World:
         self._k = 0
         self._sent = np.repeat(self.task.rest_action(self.values)[:, None], 2, axis=1)
         self._queue = self._sent.copy()
-        self._keep = max(2, int(np.ceil(self._delay.max() / self.dt)) + 2)
-        self._arriving: dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
+        self._keep = max(2, int(np.ceil(given.delay.max() / self.dt)) + 2)
+        self._arriving: dict[int, tuple[NDArray[np.int64], Array]] = {}
         self._filter = {f: None for r in self.task.event_rules for f in r.fields}
         self.events: list[list[tuple[float, str]]] = [[] for _ in range(self.n)]
-        self.traces: dict[str, NDArray[np.float64]] = {}  # what the last call watched, filtered, (n, substeps)
-        return self._observe(sim.read(list(self.task.reads)))
+        self.traces: dict[str, Array] = {}  # what the last call watched, filtered, (n, substeps)
+        return self._observe(sim.read(list(self.task.reads)), noisy)
 
-    def step(self, action: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    def step(self, action: Array) -> dict[str, Array]:
         """Send actions (n, a) for one control period; returns the observation at its end, signal -> (n, size)."""
         controls = self._controls(action[:, None])
         raw = self.simulation.step(controls, self._reads)
@@ -167,8 +200,8 @@ class World:
     def replay(
         self,
         values: Values,
-        actions: NDArray[np.float64],
-        starts: Mapping[str, NDArray[np.float64]],
+        actions: Array,
+        starts: Mapping[str, Array],
         seeds: Sequence[int] | None = None,
     ) -> Attempts:
         """Send logged actions open loop, in one call of the engine.
@@ -182,9 +215,7 @@ class World:
         Returns:
           Attempts whose observation k is the one that action k answered, as in a log.
         """
-        first = self.reset(values, list(seeds or range(self.n)), starts)
-        if seeds is None:
-            first = self._observe(self.simulation.read(list(self.task.reads)), noisy=False)
+        first = self._begin(values, list(seeds or range(self.n)), starts, noisy=seeds is not None)
         raw = self.simulation.rollout(self._controls(actions), self.every, self._reads)
         self._inspect({f: raw[f] for r in self.task.event_rules for f in r.fields})
         later, reduced = [], self._reduced(raw)
@@ -194,10 +225,18 @@ class World:
         signals = {name: np.stack([first[name], *(o[name] for o in later)], axis=1) for name in first}
         return Attempts(signals | self.action_signals(actions), self.events, self.values)
 
-    def run(self, controller: Controller, values: Values, seeds: Sequence[int], **reset: Mapping) -> Attempts:
-        """Run whole attempts in closed loop: observation in, action (n, a) out, every control period."""
-        observation = self.reset(values, seeds, **reset)
-        seen: dict[str, list[NDArray[np.float64]]] = {name: [] for name in observation}
+    def run(
+        self,
+        controller: Controller,
+        values: Values,
+        seeds: Sequence[int],
+        starts: Mapping[str, Array] | None = None,
+        *,
+        progress: float = 1.0,
+    ) -> Attempts:
+        """Run whole attempts in closed loop: observation in, action (n, a) out, every control period; see ``reset``."""
+        observation = self.reset(values, seeds, starts, progress=progress)
+        seen: dict[str, list[Array]] = {name: [] for name in observation}
         actions = []
         low, high = self.task.embodiment.action_limits()
         for _ in range(self.steps):
@@ -208,40 +247,37 @@ class World:
         signals = {name: np.stack(x, axis=1) for name, x in seen.items()}
         return Attempts(signals | self.action_signals(np.stack(actions, axis=1)), self.events, self.values)
 
+    def see(self, camera: Camera | str, kinds: Sequence[Kind] = ("rgb",)) -> dict[str, NDArray[Any]]:
+        """Pictures of the cells as they are now, kind -> (n, height, width, ...); see ``Renderer.render``.
+
+        What the variations do to lights, materials and the camera's pose is seen; delay and noise of the camera are
+        not.
+
+        Args:
+          camera: or the name of one of the scene or the model.
+        """
+        return self.views.see(self.simulation, camera, kinds)
+
     # parts of the cell ------------------------------------------------------------------------------------
 
-    def _own(self, target: str) -> NDArray[np.float64]:
+    def _own(self, target: str) -> Array:
         """The model's own value of a field, (n, k), whatever an earlier reset has set."""
-        if not hasattr(self, "_authored"):
-            self._authored: dict[str, NDArray[np.float64]] = {}
         if target not in self._authored:
-            self._authored[target] = self.simulation.get(target)
+            field = field_of(target)
+            seen = field is not None and field.visual
+            self._authored[target] = self.views.own(target) if seen else self.simulation.get(target)
         return self._authored[target]
 
-    def _sensors(self) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
-        bias = {s.name: np.zeros((self.n, s.size)) for s in self.task.embodiment.observations}
-        std = {
-            s.name: np.tile(np.asarray(self.task.noise.get(s.name, (0.0,) * s.size), float), (self.n, 1))
-            for s in self.task.embodiment.observations
-        }
-        for p in self.task.scene.parameters:
-            for b in p.binds:
-                kind, _, rest = b.target.partition(":")
-                if kind == "sensor":
-                    signal, _, what = rest.rpartition(".")
-                    (bias if what == "bias" else std)[signal][:, b.index] = self.values[p.path]
-        return bias, std
-
-    def _observe(self, raw: Mapping[str, NDArray[np.float64]], noisy: bool = True) -> dict[str, NDArray[np.float64]]:
+    def _observe(self, raw: Mapping[str, Array], noisy: bool = True) -> dict[str, Array]:
         clean = self.task.sense(raw)
         out = {}
         for name, x in clean.items():
-            out[name] = x + self._bias[name]
+            out[name] = x + self._is.bias[name]
             if noisy:
-                out[name] = out[name] + self._std[name] * self._noise[name][:, self._k]
-        return out
+                out[name] = out[name] + self._is.std[name] * self._noise[name][:, self._k]
+        return out if self._observer is None else self._observer(out)
 
-    def _controls(self, actions: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _controls(self, actions: Array) -> Array:
         """Engine controls per substep, (n, T*every, nu), of actions (n, T, a) that arrive after the delay."""
         n, steps, _ = actions.shape
         if self._half_play.any():
@@ -254,18 +290,18 @@ class World:
         self._queue = history[:, -self._keep :] if history.shape[1] >= self._keep else history
         return self.task.control(w * newer + (1 - w) * older)
 
-    def _arrivals(self, steps: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def _arrivals(self, steps: int) -> tuple[NDArray[np.int64], Array]:
         """Which action is in force in each substep, (n, steps*every), and its share of that substep, (n, ..., 1)."""
         if steps not in self._arriving:  # computed for one period and repeated: stepped and replayed are the same bits
             h = self.simulation.timestep
-            s = np.round(((np.arange(self.every) + 1)[None] * h - self._delay[:, None]) / self.dt, 9)
+            s = np.round(((np.arange(self.every) + 1)[None] * h - self._is.delay[:, None]) / self.dt, 9)
             k = np.floor(s)
             share = np.tile(np.clip((s - k) * self.dt / h, 0.0, 1.0), (1, steps))
             period = np.repeat(np.arange(steps), self.every)
             self._arriving[steps] = np.tile(k.astype(int), (1, steps)) + period, share[..., None]
         return self._arriving[steps]
 
-    def _play(self, actions: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _play(self, actions: Array) -> Array:
         """Mechanical play between command and joint: the joint's own command moves only when the play is used up."""
         joints = self.task.embodiment.action_slice(self.task.embodiment.actions[0].name)
         half, out = self._half_play, actions.copy()
@@ -275,7 +311,7 @@ class World:
             out[:, k, joints] = last
         return out
 
-    def _inspect(self, raw: Mapping[str, NDArray[np.float64]]) -> None:
+    def _inspect(self, raw: Mapping[str, Array]) -> None:
         """Low-pass the watched fields and log the first crossing of each event's threshold; raw: (n, T, every, 1)."""
         h = self.simulation.timestep
         for rule in self.task.event_rules:
@@ -288,13 +324,13 @@ class World:
                 filtered.append(y)
             worst = np.maximum.reduce(filtered)
             self.traces[rule.name] = worst
-            over = worst > self._limits[rule.name][:, None]
+            over = worst > self._is.limits[rule.name][:, None]
             for i in np.flatnonzero(over.any(axis=1)):
                 if not any(e == rule.name for _, e in self.events[i]):
                     t = self._k * self.dt + (int(np.argmax(over[i])) + 1) * h
                     self.events[i].append((round(t, 9), rule.name))  # [ns]: stepped and replayed agree
 
-    def _reduced(self, raw: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    def _reduced(self, raw: Mapping[str, Array]) -> dict[str, Array]:
         """What the sensors see: watched fields arrive with every substep (axis -2) and are reduced here."""
         out = {}
         for f, how in self.task.reads.items():
@@ -302,7 +338,7 @@ class World:
             out[f] = raw[f] if not watched else raw[f][..., -1, :] if how == "last" else getattr(raw[f], how)(axis=-2)
         return out
 
-    def action_signals(self, actions: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    def action_signals(self, actions: Array) -> dict[str, Array]:
         """Actions (..., a) by signal, as they are logged."""
         e = self.task.embodiment
         return {s.name: actions[..., e.action_slice(s.name)] for s in e.actions}

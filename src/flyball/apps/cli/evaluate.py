@@ -29,6 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--trials", type=int, default=32, metavar="N", help="worlds (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="decides the worlds (default: %(default)s)")
+    parser.add_argument(
+        "--vary", type=Path, metavar="FILE",
+        help="TOML file of variations that hold on top of the drawn worlds: parameters, fields, sensors (see flyball "
+        "variations)",
+    )  # fmt: skip
     parser.add_argument("--execute", type=int, default=4, metavar="K", help="actions of a chunk that are executed")
 
 
@@ -39,19 +44,23 @@ def run(args: argparse.Namespace, out: Output) -> int:
     from flyball.evaluation.agreement import agreement, try_on
     from flyball.evaluation.protocol import Protocol
     from flyball.evaluation.statistics import clopper_pearson
-    from flyball.tasks.task import tasks
+    from flyball.scenes import load_variations
+    from flyball.tasks.task import tasks, varied
 
     if args.trials < 1:
         raise InputError(f"--trials {args.trials}", allowed="1 or more", where="flyball evaluate")
-    task = tasks.load(args.task)
+    task = varied(tasks.load(args.task), load_variations(args.vary) if args.vary else ())
     engines = list(dict.fromkeys(args.engines or ["mujoco"]))
     rng = np.random.default_rng(args.seed)
+    own = task.scene.draw_worlds(args.seed, range(args.trials))
     values = task.draw_reality(rng, args.trials)
+    values |= {p: own[p] for v in task.scene.variations for p in v.paths}
     seeds = Protocol(task.name, (str(args.seed),), tuple(engines), "drawn realities").seeds(args.trials)
     names = list(dict.fromkeys(args.policies or ["expert", "nominal"]))
     policies = {n: _policy(task, n, values, args.execute) for n in names}
     tried = try_on(task, policies, engines, values, seeds)
-    lines = [f"{task.name}: {args.trials} drawn worlds, seed {args.seed}"]
+    held = f", {len(task.scene.variations)} variations of {args.vary}" if args.vary else ""
+    lines = [f"{task.name}: {args.trials} drawn worlds, seed {args.seed}{held}"]
     for t in tried:
         rate = clopper_pearson(int(t.successes.sum()), args.trials)
         lines.append(f"  {t.engine:<20}{t.policy:<24}{rate.mean:6.1%} [{rate.low:.1%}, {rate.high:.1%}]")

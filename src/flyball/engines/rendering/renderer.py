@@ -1,6 +1,6 @@
 """The renderer. In: a scene's MJCF, joint positions of n worlds, a camera, kinds. Out: one array per kind.
 
-renderer = Renderer(scene.model)
+renderer = Renderer(scene)
 seen = renderer.render(positions, Camera.looking(...), ("rgb", "depth"))     # or renderer.see(simulation, ...)
 seen["rgb"]                                                                  # (n, height, width, 3) uint8
 """
@@ -18,7 +18,7 @@ from flyball.base import InputError, Missing, Unsupported
 from flyball.engines.engine import Simulation
 from flyball.engines.rendering import backends, labels
 from flyball.engines.rendering.worlds import CLOSED, FIELDS, GROUPS, VIEW, Worlds
-from flyball.scenes.camera import Camera
+from flyball.scenes import Camera, Scene
 
 Array = NDArray[np.float64]
 Kind = Literal["rgb", "depth", "segmentation", "normals", "flow"]
@@ -33,11 +33,11 @@ class Renderer:
     belongs to the thread that makes its first picture.
 
     Args:
-      mjcf: the model, as in ``Scene.model``.
+      scene: or the MJCF of a model alone.
       backend: ``egl``, ``osmesa``, ``warp``, ``rays`` or ``auto``: $FLYBALL_RENDERER or $MUJOCO_GL where set, else the
         first that works and gives what is asked for.
       preset: ``fast`` (no shadows, reflections or multisampling) or ``quality``.
-      assets: files that the model names, name -> bytes.
+      assets: files that the model names, name -> bytes; a scene brings its own.
 
     Raises:
       InputError: the model does not compile.
@@ -45,11 +45,17 @@ class Renderer:
     """
 
     def __init__(
-        self, mjcf: str, *, backend: str = "auto", preset: str = "fast", assets: Mapping[str, bytes] | None = None
+        self,
+        scene: Scene | str,
+        *,
+        backend: str = "auto",
+        preset: str = "fast",
+        assets: Mapping[str, bytes] | None = None,
     ) -> None:
         if preset not in PRESETS:
             raise Missing.named("preset", preset, PRESETS, where="rendering")
-        self._worlds = Worlds(mjcf, assets)
+        mjcf, own = (scene, {}) if isinstance(scene, str) else (scene.model, scene.assets)
+        self._worlds = Worlds(mjcf, {**own, **(assets or {})})
         self._wish, self._preset = backend, preset
         self._backends: dict[str, Any] = {}
         if backend != "auto":
@@ -122,10 +128,10 @@ class Renderer:
                 raise InputError(
                     f"after of shape {np.shape(after)}", where="rendering", allowed=f"{np.shape(positions)}"
                 )
-            worlds.load(after, (vary if vary_after is None else vary_after) or {})
+            worlds.load(after, (vary if vary_after is None else vary_after) or {}, camera)
             poses_end = worlds.poses(camera)
             end = drawer.draw(poses_end, camera, False, True)
-        worlds.load(positions, vary or {})
+        worlds.load(positions, vary or {}, camera)
         if worlds.n == 0:
             raise InputError("no worlds", where="rendering", allowed="positions (n >= 1, nq)")
         poses = worlds.poses(camera)
@@ -175,8 +181,8 @@ class Renderer:
         Raises:
           InputError: a joint without a name: engines are asked by name.
         """
-        fields = self._seen_fields(simulation)
-        return self.render(self.positions(simulation), camera, kinds, vary=fields | dict(vary or {}))
+        fields = self.fields_of(simulation) | dict(vary or {})
+        return self.render(self.positions(simulation), camera, kinds, vary=fields)
 
     def positions(self, simulation: Simulation) -> Array:
         """Joint positions of an engine's worlds, (n, nq)."""
@@ -230,8 +236,8 @@ class Renderer:
             q[:, at : at + np.shape(value)[-1]] = value
         return q
 
-    def _seen_fields(self, simulation: Simulation) -> dict[str, Array]:
-        """Fields that can be seen and differ from the model's in an engine's worlds."""
+    def fields_of(self, simulation: Simulation) -> dict[str, Array]:
+        """Fields that can be seen and differ from the model's in an engine's worlds, for ``vary``."""
         m, out = self._worlds.model, {}
         for pattern in set(simulation.settable()) & set(FIELDS):
             kind, _, field = pattern.partition(":NAME.")

@@ -123,12 +123,13 @@ class Worlds:
         self._cameras: dict[str, Array] = {}
         self._own: dict[str, Array] = {}
 
-    def load(self, positions: Array, vary: Mapping[str, Array]) -> None:
+    def load(self, positions: Array, vary: Mapping[str, Array], camera: Camera | None = None) -> None:
         """Take n worlds.
 
         Args:
           positions: joint positions as in MuJoCo's qpos, (n, nq).
           vary: field -> (n,) or (n, k); see ``VARIABLE``.
+          camera: the one whose pose may vary.
         """
         q = np.asarray(positions, float)
         if q.ndim != 2 or q.shape[1] != self.model.nq or not np.isfinite(q).all():
@@ -141,12 +142,17 @@ class Worlds:
             values = np.asarray(x, float).reshape(len(x), -1)
             if len(values) != self.n or not np.isfinite(values).all():
                 raise InputError(f"{name}: values of shape {np.shape(x)}", where="rendering", allowed=f"({self.n}, k)")
-            self._vary(name, values)
+            self._vary(name, values, camera)
 
-    def _vary(self, name: str, values: Array) -> None:
+    def _vary(self, name: str, values: Array, camera: Camera | None) -> None:
         kind, _, rest = name.partition(":")
-        field = rest.rpartition(".")[2]
+        item, _, field = rest.rpartition(".")
         if kind == "camera" and field in ("position", "quat"):
+            if camera is None or item != camera.name:
+                raise Missing.named("camera", item, [] if camera is None else [camera.name], where="rendering")
+            size = 3 if field == "position" else 4
+            if values.shape[1] != size or (field == "quat" and not np.linalg.norm(values, axis=1).min(initial=1) > 0):
+                raise InputError(f"{name}: {values.shape[1]} numbers", where="rendering", allowed=f"{size}, not all 0")
             self._cameras[name] = values
             return
         attribute, i = self._found(name)
