@@ -40,21 +40,31 @@ class Problem(Protocol):
 
 @dataclass(frozen=True)
 class Compared:
-    """A measured signal and the engine field it is compared with.
+    """A measured signal and the engine fields it is compared with.
 
     Attributes:
       signal: name in the episode and in ``sensor:SIGNAL.bias`` bindings.
-      field: readable engine field.
-      size: leading elements of the field that are compared.
+      field: readable engine field; several when the signal is made of several, e.g. one per joint.
+      size: elements that are compared; of each field as many leading ones.
       scale: a residual of this size counts as one [unit of the signal].
       noise: standard deviation of the measurement [unit of the signal].
     """
 
     signal: str
-    field: str
+    field: str | tuple[str, ...]
     size: int
     scale: float
     noise: float
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The engine fields, in the order of the signal's elements."""
+        return (self.field,) if isinstance(self.field, str) else self.field
+
+    @property
+    def each(self) -> int:
+        """Leading elements compared of each field."""
+        return self.size // len(self.fields)
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,8 @@ class Replay:
       settings: known values of parameters in this recording, path -> value.
       t: times of the measurements [s], (s,), increasing, from 0.
       measured: (s, Compared.size).
+      hold: a control is held until the next one, instead of linear in between: the mean over each substep is applied.
+      robot: which robot it was; robots of one kind share what they share.
     """
 
     name: str
@@ -80,6 +92,8 @@ class Replay:
     settings: Mapping[str, float]
     t: Array
     measured: Array
+    hold: bool = False
+    robot: str = ""
 
 
 @dataclass
@@ -130,7 +144,7 @@ class ReplayProblem:
         self._own = own_values(self.scene, self._simulation(len(self.replays)))
 
     def predict(self, values: Array) -> Array:
-        """What would have been measured: (k, p) -> (k, samples, size)."""
+        """What would have been measured: (k, p), or (k, recordings, p) for each its own -> (k, samples, size)."""
         values = np.atleast_2d(np.asarray(values, float))
         chunk = max(1, self.worlds // len(self.replays))
         return np.concatenate([self._replay(values[i : i + chunk]) for i in range(0, len(values), chunk)])
@@ -175,22 +189,25 @@ class ReplayProblem:
             own = self.scene.parameter(path).nominal
             full[path] = np.tile([r.settings.get(path, own) for r in self.replays], k)
         for j, p in enumerate(self.parameters):
-            full[p.path] = np.repeat(values[:, j], e)
-        fields, delay, bias = bind(self.scene, self._own, full, self.compared)
+            full[p.path] = np.repeat(values[:, j], e) if values.ndim == 2 else values[:, :, j].ravel()
+        changes, delay, bias = bind(self.scene, self._own, full, self.compared)
         sim.reset()
-        sim.set(fields)
+        sim.set(changes)
         for joint in self.replays[0].start:
             position = np.tile(np.stack([r.start[joint][0] for r in self.replays]), (k, 1))
-            if self.compared.field == f"joint:{joint}.position":
-                position[:, : self.compared.size] -= bias  # the start was measured with the same biased sensor
+            field, each = f"joint:{joint}.position", self.compared.each
+            if field in self.compared.fields:
+                at = each * self.compared.fields.index(field)
+                position[:, :each] -= bias[:, at : at + each]  # the start was measured with the same biased sensor
             sim.place(joint, position)
             sim.push(joint, np.tile(np.stack([r.start[joint][1] for r in self.replays]), (k, 1)))
         steps = int(np.ceil(max(r.t[-1] for r in self.replays) / sim.timestep)) + 1
-        first = sim.read([self.compared.field])[self.compared.field][:, None]
-        seen = sim.rollout(self._controls(delay, steps, sim.timestep), 1, {self.compared.field: "last"})
+        fields, each = self.compared.fields, self.compared.each
+        first = sim.read(fields)
+        seen = sim.rollout(self._controls(delay, steps, sim.timestep), 1, dict.fromkeys(fields, "last"))
         self.steps += steps * k * e
-        track = np.concatenate([first, seen[self.compared.field]], axis=1)[..., : self.compared.size]
-        track = track.reshape(k, e, steps + 1, -1)
+        parts = [np.concatenate([first[f][:, None, :each], seen[f][..., :each]], axis=1) for f in fields]
+        track = np.concatenate(parts, axis=2).reshape(k, e, steps + 1, -1)
         at = self._t / sim.timestep
         i = np.minimum(at.astype(int), steps - 1)
         w = (at - i)[:, None]
@@ -208,9 +225,23 @@ class ReplayProblem:
             key = (world % e, float(d))
             if key not in table:
                 r = self.replays[key[0]]
-                table[key] = np.stack([np.interp(times - d, r.control_t, c) for c in r.controls.T], axis=1)
+                table[key] = _held(r, times - d, dt) if r.hold else _linear(r, times - d)
             out[world] = table[key]
         return out
+
+
+def _linear(r: Replay, times: Array) -> Array:
+    """Controls at these times, linear in between, (n, nu)."""
+    return np.stack([np.interp(times, r.control_t, c) for c in r.controls.T], axis=1)
+
+
+def _held(r: Replay, times: Array, dt: float) -> Array:
+    """Mean of held controls over [time, time + dt], (n, nu): smooth in the delay, unlike the control at one time."""
+    low = min(times[0], r.control_t[0]) - dt
+    knots = np.concatenate([[low], r.control_t, [max(times[-1] + dt, r.control_t[-1]) + dt]])
+    values = np.concatenate([r.controls[:1], r.controls])
+    area = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values * np.diff(knots)[:, None], axis=0)])
+    return np.stack([np.interp(times + dt, knots, a) - np.interp(times, knots, a) for a in area.T], axis=1) / dt
 
 
 def bind(

@@ -1,0 +1,145 @@
+"""Recordings of a robot: which signals hold positions and commands, whose columns are which joints.
+
+In: an episode and the names of a model's joints. Out: ``Layout``; times, commands and positions on one clock; where
+and how fast every joint starts, estimated from several samples. What cannot be of this robot is refused in one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flyball.base import InputError, Missing, Timed
+from flyball.episodes import Episode
+
+Array = NDArray[np.float64]
+
+POSITIONS = ("joint_states.position", "joint.position", "observation.state")
+COMMANDS = ("joint_commands.position", "command.joint", "joint_commands.effort", "joint_commands.velocity", "action")
+"""Signals looked for, in this order."""
+START_S = 0.08
+"""The state at the start is estimated from this much of a recording [s]."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where recordings of a robot hold what.
+
+    Attributes:
+      position, command: names of the signals.
+      joints: measured joints, in the order of the comparison; columns: theirs in the signal.
+      commands: joints that are commanded, in the order of the command's columns.
+      actuators: all actuators of the model, in the order of its controls.
+    """
+
+    position: str
+    command: str
+    joints: tuple[str, ...]
+    columns: tuple[int, ...]
+    commands: tuple[str, ...]
+    actuators: tuple[str, ...] = ()
+
+
+def layout_of(
+    episode: Episode, joints: Sequence[str], *, position: str = "", command: str = "", where: str = ""
+) -> Layout:
+    """How an episode names what a model's joints did.
+
+    Args:
+      joints: of the model, in its order.
+      position, command: signals to use instead of the usual ones.
+
+    Raises:
+      Missing: no such signal.
+      InputError: joints of another robot.
+    """
+    seen = _signal(episode, (position,) if position else POSITIONS, "position", where)
+    sent = _signal(episode, (command,) if command else COMMANDS, "command", where)
+    names = joint_names(episode, seen.spec.name, _width(seen), joints, where)
+    ordered = tuple(n for n in joints if n in names)
+    commanded = joint_names(episode, sent.spec.name, _width(sent), ordered, where)
+    return Layout(seen.spec.name, sent.spec.name, ordered, tuple(names.index(n) for n in ordered), commanded)
+
+
+def joint_names(episode: Episode, signal: str, width: int, joints: Sequence[str], where: str) -> tuple[str, ...]:
+    """Names of a signal's columns: as recorded, else the model's own when there are as many.
+
+    Raises:
+      InputError: none of the names is a joint of the model, or the number of columns differs.
+    """
+    labels = episode.labels
+    prefix = signal.rpartition(".")[0]
+    found = labels.get(f"{prefix}.name") or (labels.get("names") or {}).get(signal)
+    if found is None:
+        if width != len(joints):
+            raise InputError(
+                f"{signal} has {width} columns without names, the model {len(joints)} joints: another robot?",
+                where=where, allowed=", ".join(joints),
+            )  # fmt: skip
+        return tuple(joints)
+    names = tuple(str(n) for n in ([found] if isinstance(found, str) else found))
+    if len(names) != width:
+        raise InputError(f"{signal} has {width} columns and {len(names)} names", where=where)
+    if missing := [n for n in joints if n not in names]:
+        if len(missing) == len(joints) or len(names) < len(joints):
+            raise InputError(
+                f"{signal} is of joints {', '.join(names[:8])}, the model has {', '.join(joints[:8])}: another robot?",
+                where=where,
+            )
+    return names
+
+
+def tracks(episode: Episode, layout: Layout, name: str) -> tuple[Array, Array, Array, Array]:
+    """Times and values of commands (m, c) and positions (n, joints), time 0 where both have begun.
+
+    Raises:
+      InputError: not finite, or too short.
+    """
+    seen, sent = episode.signal(layout.position), episode.signal(layout.command)
+    begin = max(seen.t_ns[0], sent.t_ns[0])
+    keep = seen.t_ns >= begin
+    t = (seen.t_ns[keep] - seen.t_ns[keep][0]) * 1e-9
+    control_t = (sent.t_ns - seen.t_ns[keep][0]) * 1e-9
+    measured = np.asarray(seen.values, float).reshape(len(seen.t_ns), -1)[keep][:, list(layout.columns)]
+    commands = np.asarray(sent.values, float).reshape(len(sent.t_ns), -1)
+    if not (np.isfinite(measured).all() and np.isfinite(commands).all()):
+        raise InputError("positions or commands are not finite", where=name)
+    once = np.concatenate([[True], np.diff(t) > 0])
+    fresh = np.concatenate([np.diff(control_t) > 0, [True]])
+    return control_t[fresh], commands[fresh], t[once], measured[once]
+
+
+def joint_start(t: Array, q: Array) -> tuple[Array, Array]:
+    """Position and velocity at time 0, (1,) each: a parabola through the first samples, unless it stands still.
+
+    Args:
+      t: times [s], (n,), from 0; q: positions, (n,).
+    """
+    k = int(np.clip(np.searchsorted(t, START_S), 8, len(t)))
+    x, y = t[:k], q[:k]
+    if k < 8:
+        return q[:1].copy(), np.zeros(1)
+    design = np.stack([np.ones(k), x, x**2], axis=1)
+    c, *_ = np.linalg.lstsq(design, y, rcond=None)
+    spread = float(np.sqrt(np.mean((y - design @ c) ** 2) * k / (k - 3)))
+    error = spread * np.sqrt(np.linalg.inv(design.T @ design)[1, 1])
+    if abs(c[1]) <= 4 * error + 1e-3:
+        still = y[: max(3, k // 4)]
+        return np.array([float(np.mean(still))]), np.zeros(1)
+    return np.array([float(c[0])]), np.array([float(c[1])])
+
+
+def _width(signal: Timed) -> int:
+    return signal.spec.size or 1
+
+
+def _signal(episode: Episode, names: Sequence[str], what: str, where: str) -> Timed:
+    for name in names:
+        if name in episode.signals:
+            return episode.signals[name]
+    raise Missing(
+        f"no {what} signal ({', '.join(names)})", where=where or "episode", allowed=", ".join(sorted(episode.signals))
+    )
