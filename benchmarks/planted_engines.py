@@ -20,8 +20,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from flyball.engines import engines
 from flyball.engines.card import Card, examine
-from flyball.engines.engine import engines
 from flyball.engines.remote import RemoteEngine
 
 FAULTY = "mujoco==4.0.0"

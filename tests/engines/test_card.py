@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -10,8 +12,8 @@ import pytest
 from flyball.apps.cli.main import main
 from flyball.apps.web.card import render
 from flyball.base import Unsupported
-from flyball.engines.card import LAWS, examine
-from flyball.engines.engine import engines
+from flyball.engines import engines
+from flyball.engines.card import LAWS, Finding, Law, examine
 from flyball.engines.remote import RemoteEngine
 from flyball.scenes import Scene
 
@@ -194,6 +196,18 @@ def test_mujoco_4_0_0_is_caught():
     assert [m.result for m in found.values()] == ["failed", "failed", "passed"]
 
 
+def test_a_law_leaves_room_for_the_roundings_of_an_engine_of_single_precision():
+    class Single(MUJOCO):
+        precision = "single"
+
+    declared = BY_NAME["momentum"].tolerance
+    assert marks(MUJOCO(), "momentum")["momentum"].tolerance == pytest.approx(declared, rel=1e-6)
+    (mark,) = examine(Single(), [BY_NAME["momentum"]]).marks
+    assert mark.tolerance == pytest.approx(declared + 2000 * 2**-24)
+    off = Law("Motion", "off", "", declared, "", lambda engine: Finding(5e-5, ""), roundings=2000)
+    assert [examine(e, [off]).passed for e in (Single(), MUJOCO())] == [True, False]
+
+
 def test_what_an_engine_cannot_do_is_no_failure():
     found = marks(engines.load("servo")())
     assert {m.result for m in found.values()} == {"passed", "unsupported"}
@@ -232,6 +246,7 @@ def test_the_page(card, tmp_path, capsys):
     )
     page = render([card.to_json(), failed.to_json()])
     assert page.count("<section>") == 2 and f"{len(LAWS)} passed" in page and "http" not in page
+    assert page.count("formulation: mujoco, double precision") == 1
     assert page.count(">failed</td>") == 2 and "actuator:a.damping reads [0.0]" in page
     assert "<h3>Contact</h3>" in page and "contact_wrench" in page
     for law in LAWS:
@@ -252,5 +267,65 @@ def test_the_verb(capsys):
     assert "did you mean 'free fall'" in capsys.readouterr().err
     assert main(["engines", "check", "nope"]) == 2
     assert main(["engines", "chek"]) == 2
+    assert main(["engines", "check", "servo", "--all"]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 2 and "no engine named 'nope'" in lines[0] and "allowed: check" in lines[1]
+    assert len(lines) == 3 and "no engine named 'nope'" in lines[0] and "'list', 'check'" in lines[1]
+    assert "names beside --all" in lines[2]
+
+
+@pytest.fixture
+def table(monkeypatch):
+    """Two engines: one compiles for long, one lacks its library; and one more, that runs."""
+
+    class Slow(MUJOCO):
+        name, formulation, precision, warm_up = "slow", "slow physics", "single", "it compiles for an hour"
+
+    module = types.SimpleNamespace(Slow=Slow, Quick=type("Quick", (MUJOCO,), {"name": "quick"}))
+    monkeypatch.setitem(sys.modules, "engines_of_a_test", module)
+    names = {"quick": "engines_of_a_test:Quick", "slow": "engines_of_a_test:Slow", "absent": "no_such_library:Engine"}
+    monkeypatch.setattr(engines, "_entries", names)
+
+
+def test_what_takes_long_or_is_not_there_is_left_out_and_told(table, capsys):
+    one = ["--law", "free fall", "--json"]
+    assert main(["engines", "check", *one]) == 0
+    said = capsys.readouterr()
+    assert [c["engine"] for c in json.loads(said.out)] == ["quick"]
+    assert "left out: absent, not installed: engine 'absent' needs the Python package 'no_such_library'" in said.err
+    assert "left out: slow: it compiles for an hour. Name it, or give --all" in said.err
+    assert "quick, motion: 1 passed" in said.err
+    assert main(["engines", "check", "--all", *one]) == 0
+    said = capsys.readouterr()
+    assert [c["engine"] for c in json.loads(said.out)] == ["quick", "slow"]
+    assert "left out: absent" in said.err and "left out: slow" not in said.err
+    assert main(["engines", "check", "slow", *one]) == 0
+    assert main(["engines", "check", "quick", "absent", *one]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.endswith("needs the Python package 'no_such_library'; try: pip install no_such_library")
+
+
+def test_the_list_says_what_an_engine_is_or_how_to_get_it(table, capsys):
+    assert main(["engines"]) == 0
+    text = capsys.readouterr().out
+    assert text.count("\n  formulation ") == 2 and "slow physics, single precision" in text
+    assert "absent\n  not installed   engine 'absent' needs" in text and "pip install no_such_library" in text
+    assert re.search(r"exact +rigid, .*\n  approximate +contact, .*\n  unsupported +cloth", text)
+    assert main(["engines", "list", "slow", "--json"]) == 0
+    (slow,) = json.loads(capsys.readouterr().out)
+    assert (slow["formulation"], slow["precision"], slow["capabilities"]["rigid"]) == (
+        "slow physics",
+        "single",
+        "exact",
+    )
+
+
+def test_the_table_counts_laws_by_family_and_lists_what_is_broken(table, tmp_path, capsys, monkeypatch):
+    light = Faulty(r'friction="[\d. ]+"', "")
+    light.name = "light|weight"
+    monkeypatch.setattr(sys.modules["engines_of_a_test"], "Slow", lambda: light)
+    laws = [x for name in ("free fall", "ramp", "rolling", "restitution") for x in ("--law", name)]
+    assert main(["engines", "check", "quick", "slow", *laws, "--markdown", str(tmp_path / "t.md")]) == 1
+    text = (tmp_path / "t.md").read_text()
+    assert "| quick | 1 of 1 | 3 of 3 |" in text and "| light\\|weight | 1 of 1 | 2 of 3 (**1**) |" in text
+    (row,) = [line for line in text.splitlines() if line.startswith("| light\\|weight | ramp")]
+    assert "of 12 wrong" in row

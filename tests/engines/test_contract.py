@@ -3,10 +3,10 @@ import pytest
 
 from flyball.base import Unsupported
 from flyball.calibration.rigs.servo import MODEL
-from flyball.engines import engines
+from flyball.engines import engines, traits
 from flyball.engines.mujoco import MujocoEngine
 from flyball.engines.servo import ServoEngine
-from flyball.engines.testing import Case, check_engine
+from flyball.engines.testing import Case, check_engine, check_mass_carries_inertia, check_resting_force
 from flyball.scenes import Scene
 
 PENDULUM = Scene("pendulum", MODEL, ())
@@ -21,15 +21,70 @@ SERVO = Case(
 
 
 def test_mujoco_keeps_the_contract():
-    check_engine(MujocoEngine())
+    assert check_engine(MujocoEngine()) == {}
 
 
 def test_mujoco_keeps_the_contract_with_tendon_driven_actuators():
     check_engine(MujocoEngine(), Case(**{**vars(SERVO), "refused": "body:pendulum.colour"}))
 
 
-def test_servo_keeps_the_contract():
-    check_engine(ServoEngine(), SERVO)
+def test_servo_keeps_the_contract_as_far_as_it_can_be_asked():
+    left = check_engine(ServoEngine(), SERVO)
+    assert set(left) == {
+        "check_wrench", "check_derivatives", "check_free_fall", "check_resting_force", "check_mass_carries_inertia"
+    }  # fmt: skip
+    assert left["check_resting_force"] == "contact, contact_wrench: declared unsupported"
+
+
+class Other(MujocoEngine):
+    """MuJoCo that says other things of itself."""
+
+    def __init__(self, precision="double", **capabilities):
+        self.precision = precision
+        self.capabilities = {**MujocoEngine.capabilities, **capabilities}
+
+
+def test_what_is_declared_unsupported_is_not_asked_and_told():
+    with pytest.raises(Unsupported, match="contact_wrench: declared unsupported"):
+        check_resting_force(Other(contact_wrench="unsupported"))
+
+    class Lies(Other):
+        def open(self, *args, **settings):
+            raise Unsupported("no worlds here", where="lies")
+
+    with pytest.raises(Unsupported, match="no worlds here"):  # declared, and then refused
+        check_engine(Lies())
+
+
+class Rounding(Other):
+    """Speeds off by so many parts of themselves, as after so many roundings to single precision."""
+
+    off = 0.0
+
+    def open(self, *args, **settings):
+        sim = super().open(*args, **settings)
+        step = sim.step
+        sim.step = lambda *a: {k: x * (1 + np.arange(sim.n)[:, None] * self.off) for k, x in step(*a).items()}
+        return sim
+
+
+@pytest.mark.parametrize(
+    ("precision", "off", "passes"),
+    [("single", 5e-6, True), ("single", 1e-4, False), ("double", 5e-6, False), ("double", 1e-7, True)],
+)
+def test_a_tolerance_follows_from_the_precision_that_an_engine_declares(precision, off, passes):
+    engine = Rounding(precision)
+    engine.off = off
+    if passes:
+        check_mass_carries_inertia(engine)
+    else:
+        with pytest.raises(AssertionError, match="Not equal to tolerance"):
+            check_mass_carries_inertia(engine)
+
+
+def test_what_an_engine_is():
+    assert [t.formulation for t in map(traits, (MujocoEngine(), ServoEngine()))] == ["mujoco", "servo"]
+    assert traits(Other()).epsilon == 2**-52 and traits(Other("single")).epsilon == 2**-23
 
 
 def shifted(sim):

@@ -4,7 +4,19 @@ In: a ``Scene`` and a number of worlds. Out: a ``Simulation`` that steps, reads,
 no trainer. A new engine is one folder plus an entry in the ``flyball.engines`` table.
 """
 
-from flyball.engines.engine import Engine, Level, Reduce, Simulation, engines
+from flyball.engines.engine import Engine, Level, Reduce, Simulation, Traits, traits
 from flyball.engines.portable import JointLayout, Layout, PortableState
+from flyball.engines.table import engines
 
-__all__ = ["Engine", "JointLayout", "Layout", "Level", "PortableState", "Reduce", "Simulation", "engines"]
+__all__ = [
+    "Engine",
+    "JointLayout",
+    "Layout",
+    "Level",
+    "PortableState",
+    "Reduce",
+    "Simulation",
+    "Traits",
+    "engines",
+    "traits",
+]

@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flyball.engines.portable import Layout, PortableState
-from flyball.engines.table import EngineTable
 from flyball.scenes import Scene
 
 Level = Literal["exact", "approximate", "unsupported"]
+Precision = Literal["double", "single"]
 Reduce = Literal["last", "max", "min", "mean", "all"]
 """How a read is reduced over substeps; ``all`` keeps them, adding an axis."""
-
-engines = EngineTable(
-    "engine",
-    "flyball.engines",
-    {
-        "drake": "flyball.engines.drake:DrakeEngine",
-        "mujoco": "flyball.engines.mujoco:MujocoEngine",
-        "mujoco-warp": "flyball.engines.newton.engine:MujocoWarpEngine",
-        "newton-featherstone": "flyball.engines.newton.engine:featherstone",
-        "newton-mpm": "flyball.engines.newton.engine:mpm",
-        "newton-semi-implicit": "flyball.engines.newton.engine:semi_implicit",
-        "newton-steel": "flyball.engines.newton.engine:steel",
-        "newton-vbd": "flyball.engines.newton.engine:vbd",
-        "newton-xpbd": "flyball.engines.newton.engine:xpbd",
-        "servo": "flyball.engines.servo:ServoEngine",
-    },
-)
 
 
 class Simulation(Protocol):
@@ -162,6 +146,8 @@ class Engine(Protocol):
     ``contact_wrench`` (reads ``contact:A|B.wrench``), ``restitution`` (sets ``geom:NAME.restitution``),
     ``per_world_parameters``, ``save_restore``, ``gradient`` (see ``flyball.engines.derivatives``), ``cloth``,
     ``granular``. A name that is missing means unsupported, and asking for it raises ``Unsupported``.
+
+    An engine says more of itself by the attributes that ``Traits`` names, where the defaults there are not right.
     """
 
     name: str
@@ -182,3 +168,30 @@ class Engine(Protocol):
           InputError: the model does not compile.
           Unsupported: an option the engine lacks.
         """
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What an engine is, beside what it can do.
+
+    Attributes:
+      formulation: kind of physics, in a word; its name by default. Engines of one formulation make the same errors, so
+        that they count as one vote in ``flyball.evaluation.agreement``.
+      precision: of the numbers that it steps.
+      warm_up: what has to be done before its first step and takes long, in words; empty where nothing has.
+    """
+
+    formulation: str
+    precision: Precision = "double"
+    warm_up: str = ""
+
+    @property
+    def epsilon(self) -> float:
+        """Machine epsilon of its numbers: the distance from 1 to the next."""
+        return float(np.finfo(np.float64 if self.precision == "double" else np.float32).eps)
+
+
+def traits(engine: Engine) -> Traits:
+    """Of an engine."""
+    said = {f.name: getattr(engine, f.name) for f in fields(Traits) if hasattr(engine, f.name)}
+    return Traits(**{"formulation": engine.name, **said})

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flyball.base import InputError
-
-if TYPE_CHECKING:
-    from flyball.engines.engine import Simulation
 
 Array = NDArray[np.float64]
 
@@ -96,7 +93,20 @@ class PortableState:
     twists: Mapping[str, Array]
 
 
-def take(sim: Simulation) -> PortableState:
+class _Worlds(Protocol):
+    """The part of a ``Simulation`` that is needed here."""
+
+    n: int
+    layout: Layout
+
+    def read(self, names: Sequence[str]) -> dict[str, Array]: ...
+
+    def place(self, joint: str, position: Array, worlds: NDArray[np.int64] | None = None) -> None: ...
+
+    def push(self, joint: str, velocity: Array, worlds: NDArray[np.int64] | None = None) -> None: ...
+
+
+def take(sim: _Worlds) -> PortableState:
     """The portable part of a simulation's state, through its own reads."""
     names = [f"joint:{j.name}.{f}" for j in sim.layout.joints for f in ("position", "velocity")]
     seen = sim.read(["time", *names])
@@ -109,7 +119,7 @@ def take(sim: Simulation) -> PortableState:
     return PortableState(seen["time"][:, 0], *parts)
 
 
-def put(sim: Simulation, state: PortableState, worlds: NDArray[np.int64] | None = None) -> list[str]:
+def put(sim: _Worlds, state: PortableState, worlds: NDArray[np.int64] | None = None) -> list[str]:
     """Place a portable state through ``place`` and ``push``; joints without a counterpart stay as they are.
 
     Returns:

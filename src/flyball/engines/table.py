@@ -80,14 +80,9 @@ class _Maker:
         self._name, self._elsewhere = name, elsewhere
 
     def __call__(self) -> Any:
-        from flyball.engines.remote import RemoteEngine  # it needs the interface, which needs this table
+        from flyball.engines.remote import RemoteEngine  # opens processes: only for who has such an engine
 
         return RemoteEngine(self._name, **vars(self._elsewhere))
-
-    @property
-    def formulation(self) -> str:
-        """What kind of physics it is; asked of the engine itself."""
-        return str(self().formulation)
 
 
 class EngineTable(PluginTable):
@@ -112,3 +107,22 @@ class EngineTable(PluginTable):
     def in_process(self, name: str) -> Any:
         """The engine of this environment, whatever the file says."""
         return super().load(name)
+
+
+engines = EngineTable(
+    "engine",
+    "flyball.engines",
+    {
+        "drake": "flyball.engines.drake:DrakeEngine",
+        "mujoco": "flyball.engines.mujoco:MujocoEngine",
+        "mujoco-warp": "flyball.engines.newton.engine:MujocoWarpEngine",
+        "newton-featherstone": "flyball.engines.newton.engine:featherstone",
+        "newton-mpm": "flyball.engines.newton.engine:mpm",
+        "newton-semi-implicit": "flyball.engines.newton.engine:semi_implicit",
+        "newton-steel": "flyball.engines.newton.engine:steel",
+        "newton-vbd": "flyball.engines.newton.engine:vbd",
+        "newton-xpbd": "flyball.engines.newton.engine:xpbd",
+        "servo": "flyball.engines.servo:ServoEngine",
+    },
+)
+"""All engines."""

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
 from flyball.base import InputError
-from flyball.engines.engine import engines as engine_table
+from flyball.engines import engines as engine_table
+from flyball.engines import traits
 from flyball.evaluation.statistics import Interval, clopper_pearson, difference_interval, wilson
 from flyball.tasks import Task
 from flyball.tasks.task import Controller, Values
@@ -65,13 +66,8 @@ def try_on(
         for policy, make in policies.items():
             judged = world.run(make(len(seeds)), values, seeds).judge(task)
             groups = tuple("" if j.outcome == "success" else j.group or j.outcome for j in judged)
-            out.append(Tried(name, engine.version, formulation(name), policy, groups))
+            out.append(Tried(name, engine.version, traits(engine).formulation, policy, groups))
     return out
-
-
-def formulation(engine: str) -> str:
-    """The kind of physics of an engine: its own word for it, else its name."""
-    return str(getattr(engine_table.load(engine), "formulation", engine))
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import pytest
 pytest.importorskip("pydrake")
 
 from flyball.base import InputError, Unsupported
+from flyball.engines import engines
 from flyball.engines.card import LAWS, examine
 from flyball.engines.drake import DrakeEngine, build
-from flyball.engines.engine import engines
 from flyball.engines.testing import check_engine
 from flyball.scenes import Scene
 from flyball.tasks import tasks

@@ -7,9 +7,9 @@ import pytest
 pytest.importorskip("pydrake")
 
 from flyball.base import InputError, Unsupported
+from flyball.engines import engines
 from flyball.engines.drake import DrakeEngine
 from flyball.engines.drake.contact import find_pairs, softness
-from flyball.engines.engine import engines
 from flyball.scenes import Scene
 
 # everything that can go wrong with frames: turned and shifted bodies, inertias and anchors, two joints on one body,

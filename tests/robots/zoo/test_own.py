@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from flyball.engines.engine import Simulation, engines
+from flyball.engines import Simulation, engines
 from flyball.robots.zoo import embodiments, flyarm, flybase, flycell, flyquad
 from flyball.robots.zoo.check import judge
 from flyball.robots.zoo.own import OWN

@@ -65,9 +65,10 @@ def _section(card: Mapping[str, Any]) -> str:
     declared = ", ".join(k if v == "exact" else f"{k} ({v})" for k, v in card["capabilities"].items())
     families = list(dict.fromkeys(m["family"] for m in marks))
     tables = (_family(f, [m for m in marks if m["family"] == f]) for f in families)
+    kind = f"formulation: {card['formulation']}, {card['precision']} precision"
     return (
         f"<section><h2>{escape(card['engine'])} {escape(card['version'])}</h2><p class=says>{says}<br>"
-        f"declares: {escape(declared)}</p>{''.join(tables)}</section>"
+        f"{escape(kind)}<br>declares: {escape(declared)}</p>{''.join(tables)}</section>"
     )
 
 

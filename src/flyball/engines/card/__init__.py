@@ -7,13 +7,7 @@ The laws are textbook mechanics; the scenes are a few lines of MJCF each. Errors
 measured: where a tolerance follows from the time step, it says so.
 """
 
-from flyball.engines.card.bookkeeping import LAWS as _BOOKKEEPING
-from flyball.engines.card.card import Card, Finding, Law, Mark, examine
-from flyball.engines.card.contact import LAWS as _CONTACT
-from flyball.engines.card.mechanism import LAWS as _MECHANISM
-from flyball.engines.card.motion import LAWS as _MOTION
-
-LAWS: tuple[Law, ...] = (*_MOTION, *_CONTACT, *_MECHANISM, *_BOOKKEEPING)
-"""The laws, in the order of the card."""
+from flyball.engines.card.card import Card, Finding, Law, Mark
+from flyball.engines.card.laws import LAWS, examine
 
 __all__ = ["LAWS", "Card", "Finding", "Law", "Mark", "examine"]

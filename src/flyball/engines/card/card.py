@@ -1,4 +1,4 @@
-"""Marks and cards. In: an engine and laws. Out: a mark per law, from what the law measured on the engine."""
+"""Laws, marks and cards. In: what a law measured. Out: a mark per law, all of an engine's as a JSON-able card."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from flyball.base import InputError, Unsupported
-from flyball.engines.engine import Engine, Level
+from flyball.engines.engine import Engine, Level, Precision
 
 Result = Literal["passed", "failed", "unsupported"]
 
@@ -37,6 +36,7 @@ class Law:
       tolerance: greatest error that passes, declared before anything was measured.
       why: reason for the tolerance.
       test: puts an engine to it; raises ``Unsupported`` when the engine cannot be asked.
+      roundings: how many roundings of the state add up in the error, in the error's unit, if all go the same way.
     """
 
     family: str
@@ -45,6 +45,11 @@ class Law:
     tolerance: float
     why: str
     test: Callable[[Engine], Finding]
+    roundings: float = 0.0
+
+    def tolerance_at(self, epsilon: float) -> float:
+        """Greatest error that passes where numbers are rounded to half of ``epsilon``, their machine epsilon."""
+        return self.tolerance + self.roundings * epsilon / 2
 
 
 @dataclass(frozen=True)
@@ -72,10 +77,12 @@ class Mark:
 
 @dataclass(frozen=True)
 class Card:
-    """All marks of an engine, beside what it declares it can do."""
+    """All marks of an engine, beside what it declares of itself."""
 
     engine: str
     version: str
+    formulation: str
+    precision: Precision
     capabilities: Mapping[str, Level]
     marks: tuple[Mark, ...]
 
@@ -90,34 +97,12 @@ class Card:
         return {
             "engine": self.engine,
             "version": self.version,
+            "formulation": self.formulation,
+            "precision": self.precision,
             "passed": self.passed,
             "capabilities": dict(self.capabilities),
             "marks": marks,
         }
-
-
-def examine(engine: Engine, laws: Sequence[Law] | None = None) -> Card:
-    """Put an engine to every law (default: ``flyball.engines.card.LAWS``)."""
-    if laws is None:
-        from flyball.engines.card import LAWS
-
-        laws = LAWS
-    return Card(engine.name, engine.version, dict(engine.capabilities), tuple(_mark(engine, law) for law in laws))
-
-
-def _mark(engine: Engine, law: Law) -> Mark:
-    try:
-        found = law.test(engine)
-        # not a number is no pass
-        result: Result = "passed" if found.error <= law.tolerance else "failed"
-    except Unsupported as err:
-        found, result = Finding(float("nan"), err.what), "unsupported"
-    except InputError as err:
-        found, result = Finding(float("inf"), err.line()), "failed"
-    data = {column: [float(x) for x in values] for column, values in found.data.items()}
-    return Mark(
-        law.family, law.name, law.says, result, float(found.error), law.tolerance, law.why, found.note, data
-    )  # fmt: skip
 
 
 def _finite(x: Any) -> Any:

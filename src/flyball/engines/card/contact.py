@@ -261,8 +261,9 @@ def _tangle(engine: Engine) -> Finding:
 _SOFT = "contacts give way a little"
 _FAMILY = "Contact"
 LAWS = (
-    Law(_FAMILY, "momentum", "a collision keeps the momentum", 1e-6, "contact forces are equal and opposite",
-        _momentum),
+    Law(_FAMILY, "momentum", "a collision keeps the momentum", 1e-6,
+        "contact forces are equal and opposite; 1000 steps round momenta of twice the total at most",
+        _momentum, roundings=2000),
     Law(_FAMILY, "restitution", "with steps of 0.25 ms a ball rebounds to e^2 h", 0.05,
         "of the speed; a compliant contact lasts some steps, while gravity acts", _restitution),
     Law(_FAMILY, "restitution, e = 0", "with steps of 0.25 ms a ball of e = 0 does not rebound", 0.01,

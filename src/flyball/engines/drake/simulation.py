@@ -42,6 +42,7 @@ class DrakeEngine:
 
     name = "drake"
     version = version("drake")
+    formulation = "drake"
     capabilities: Mapping[str, Level] = {
         "rigid": "exact",
         "articulation": "exact",

@@ -38,6 +38,13 @@ SETTABLE = (
     "world:gravity",
 )
 _HARDEST = 0.99
+_SIZED = (
+    mujoco.mjtGeom.mjGEOM_SPHERE,
+    mujoco.mjtGeom.mjGEOM_CAPSULE,
+    mujoco.mjtGeom.mjGEOM_ELLIPSOID,
+    mujoco.mjtGeom.mjGEOM_CYLINDER,
+    mujoco.mjtGeom.mjGEOM_BOX,
+)
 FACTS = ("body:NAME.inertia", "body:NAME.center_of_mass", "joint:NAME.limits", "joint:NAME.stiffness")
 
 
@@ -74,6 +81,8 @@ class Parameters:
                 raise InputError(f"{name}: values of shape {np.shape(x)}", allowed=allowed, where="set")
             if name.endswith(".restitution") and not ((v >= 0) & (v <= _HARDEST)).all():
                 raise InputError(f"{name}: {np.round(v.ravel(), 4)}", allowed=f"[0, {_HARDEST}]", where="set")
+            if name.endswith(".size_scale"):
+                self._scalable(name)
             if name.endswith(".mass") and not (v > 0).all():
                 raise InputError(f"{name}: a mass of {v.min():g} kg", allowed="more than 0", where="set")
             new[name] = v.copy()
@@ -133,6 +142,13 @@ class Parameters:
         elif field == "force_limit":
             limits = b.expand("actuator_forcerange" if kind == "actuator" else "tendon_actfrcrange")
             limits[:, i] = np.stack([-v[:, 0], v[:, 0]], axis=1)
+
+    def _scalable(self, name: str) -> None:
+        """Refuse shapes that have no size of their own: setting one would change nothing but the inertia."""
+        g = id_of(self.model, "geom", split(name)[1])
+        if mujoco.mjtGeom(self.model.geom_type[g]) not in _SIZED:
+            kind = mujoco.mjtGeom(self.model.geom_type[g]).name.removeprefix("mjGEOM_").lower()
+            raise Unsupported(f"{name}: a {kind}", where=WHERE, allowed="primitives of finite size")
 
     def _inertia(self, body: int, b: Batch) -> None:
         b.expand("body_inertia")[:, body] = self.model.body_inertia[body] * self._scale(body)[:, None]

@@ -48,15 +48,26 @@ class MujocoEngine:
 
     name = "mujoco"
     version = mujoco.__version__
+    formulation = "mujoco"
     capabilities: Mapping[str, Level] = {
         "rigid": "exact",
+        "articulation": "exact",
         "contact": "approximate",
         "contact_wrench": "exact",
         "restitution": "approximate",
+        "armature": "exact",
+        "equality": "approximate",
+        "frictionloss": "approximate",
+        "ball_joints": "exact",
+        "tendon_springs": "exact",
+        "actuator_dynamics": "exact",
+        "torsional_friction": "approximate",
+        "fluid": "approximate",
         "per_world_parameters": "exact",
         "save_restore": "exact",
         "gradient": "approximate",
         "cloth": "unsupported",
+        "soft": "unsupported",
         "granular": "unsupported",
     }
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from flyball.base import Unsupported
-from flyball.engines.engine import Level
+from flyball.engines.engine import Level, Precision
 from flyball.engines.mujoco import MujocoEngine
 from flyball.engines.newton import runtime
 from flyball.engines.newton.solvers import SOLVERS
@@ -26,7 +26,9 @@ class MujocoWarpEngine:
     """MuJoCo's formulation in single precision, on all worlds at once: one vote with MuJoCo, not a second."""
 
     name = "mujoco-warp"
-    formulation = "mujoco"
+    formulation = MujocoEngine.formulation
+    precision: Precision = "single"
+    warm_up = runtime.WARM_UP
     capabilities: Mapping[str, Level] = {
         **MujocoEngine.capabilities,
         "gradient": "unsupported",
@@ -60,9 +62,13 @@ class NewtonEngine:
       solver: its name there.
     """
 
+    precision: Precision = "single"
+    warm_up = runtime.WARM_UP
+
     def __init__(self, solver: str) -> None:
         self.solver = SOLVERS[solver]
         self.name = f"newton-{solver}"
+        self.formulation = self.solver.formulation
         self.version = runtime.versions("newton", "warp-lang")
         self.capabilities = self.solver.capabilities
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from flyball.base import NotPossible, Unsupported
 
+WARM_UP = "its kernels compile for 10 to 35 s of CPU, once; on a CPU its card then takes minutes"
 _INSTALL = "pip install 'flyball[newton]'"
 
 

@@ -32,6 +32,8 @@ from flyball.scenes import Scene
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64] | None
 
+_EXTENTS = ("shape_scale", "shape_collision_radius", "shape_collision_aabb_lower", "shape_collision_aabb_upper")
+"""How large a shape is, in Newton's model."""
 _SPEED, _DISTANCE = 1e3, 1e3
 """A world has exploded when something in it is faster [m/s] or further away [m]: finite numbers are not enough."""
 
@@ -58,6 +60,7 @@ class NewtonSimulation:
         self._parameters, self._host = Parameters(model, n), Batch(model, n, 1, False)
         self._drives.take(self._host)
         self._bounce = np.zeros((n, model.ngeom))
+        self._extents = {name: getattr(self.worlds.model, name).numpy() for name in _EXTENTS}
         self._fields: dict[str, fields.Field] = {}
         self._failed = np.zeros(n, bool)
         self._time = np.zeros(n)
@@ -298,7 +301,10 @@ class NewtonSimulation:
         """See ``flyball.engines.derivatives.Differentiable``."""
         from flyball.engines.newton.gradients import rollout_gradient
 
-        return rollout_gradient(self, np.asarray(controls, float), wrt), "reverse mode"
+        values = rollout_gradient(
+            self.scene, self.solver, self.model, self.worlds, self._now, self._drives, np.asarray(controls, float), wrt
+        )
+        return values, "reverse mode"
 
     # reading ----------------------------------------------------------------------------------------------
 
@@ -364,6 +370,7 @@ class NewtonSimulation:
             self._bounce = bounce
             raise
         self._inertia()
+        self._sizes()
         self._dofs()
         self._drives.take(self._host)
         gravity = np.broadcast_to(self._host.expand("opt.gravity"), (self.n, 3))
@@ -382,6 +389,14 @@ class NewtonSimulation:
         fields.assign(m.body_inv_mass, np.where(held, 0.0, 1 / mass))
         fields.assign(m.body_inertia, full)
         fields.assign(m.body_inv_inertia, inverse)
+
+    def _sizes(self) -> None:
+        """Shapes as many times as large as the model's as MuJoCo's geoms are."""
+        size, own = self._host.expand("geom_size")[:, :, 0], self.model.geom_size[:, 0]
+        ratio = np.ones((self.n, self.worlds.model.shape_count // self.n))
+        ratio[:, self.worlds.geoms] = np.divide(size, own, out=np.ones_like(size), where=own != 0)  # 0: a whole plane
+        for name, x in self._extents.items():
+            fields.assign(getattr(self.worlds.model, name), x * ratio.reshape(-1, *[1] * (x.ndim - 1)))
 
     def _dofs(self) -> None:
         m, at = self.worlds.model, self.worlds.joints.qd

@@ -15,7 +15,7 @@ from flyball.engines.engine import Level
 
 _ARM = frozenset({"hinge", "slide", "ball", "free", "several joints", "fixed to a moving body", "damping", "spring",
                   "limit", "actuator"})  # fmt: skip
-_FEATURES = ("rigid", "articulation", "contact", "contact_wrench", "restitution", "armature", "equality",
+_FEATURES = ("rigid", "articulation", "ball_joints", "contact", "contact_wrench", "restitution", "armature", "equality",
              "per_world_parameters", "save_restore", "gradient", "cloth", "soft", "granular")  # fmt: skip
 
 
@@ -31,6 +31,7 @@ class Solver:
     Attributes:
       name: of the engine, after ``newton-``.
       solver: Newton's class.
+      formulation: kind of physics; see ``flyball.engines.Traits``.
       capabilities: levels by feature.
       takes: what of a scene it simulates, by the names of ``model.needs``; anything else is refused.
       coordinates: ``joint`` when joint positions are its state, ``body`` when the poses of bodies are.
@@ -44,6 +45,7 @@ class Solver:
 
     name: str
     solver: str
+    formulation: str
     capabilities: Mapping[str, Level]
     takes: frozenset[str]
     coordinates: Literal["joint", "body"] = "joint"
@@ -55,7 +57,7 @@ class Solver:
     graph: bool = True
 
 
-_FREE = frozenset({"body:NAME.mass", "geom:NAME.friction", "world:gravity"})
+_FREE = frozenset({"body:NAME.mass", "geom:NAME.friction", "geom:NAME.size_scale", "world:gravity"})
 _BOUNCE = frozenset({"geom:NAME.restitution"})
 _FIELDS = _FREE | {
     "joint:NAME.armature", "joint:NAME.damping", "actuator:NAME.gain", "actuator:NAME.damping",
@@ -65,14 +67,14 @@ _FIELDS = _FREE | {
 
 SOLVERS: Mapping[str, Solver] = {s.name: s for s in (
     Solver(
-        "featherstone", "SolverFeatherstone",
-        _levels(rigid="exact", articulation="exact", contact="approximate", armature="exact", equality="approximate",
-                per_world_parameters="exact", save_restore="exact", gradient="exact"),
+        "featherstone", "SolverFeatherstone", "penalty contact, joint coordinates",
+        _levels(rigid="exact", articulation="exact", ball_joints="exact", contact="approximate", armature="exact",
+                equality="approximate", per_world_parameters="exact", save_restore="exact", gradient="exact"),
         _ARM | {"armature", "contact", "joint equality"},
         arguments={"angular_damping": 0.0}, penalty=True, settable=_FIELDS,
     ),
     Solver(
-        "semi-implicit", "SolverSemiImplicit",
+        "semi-implicit", "SolverSemiImplicit", "penalty contact, body coordinates",
         _levels(rigid="exact", contact="approximate", per_world_parameters="exact", save_restore="exact",
                 soft="approximate"),
         frozenset({"free", "contact", "soft"}), coordinates="body",
@@ -80,7 +82,7 @@ SOLVERS: Mapping[str, Solver] = {s.name: s for s in (
         settable=_FREE,
     ),
     Solver(
-        "xpbd", "SolverXPBD",
+        "xpbd", "SolverXPBD", "position-based",
         _levels(rigid="exact", contact="approximate", contact_wrench="approximate", restitution="approximate",
                 per_world_parameters="exact", save_restore="exact"),
         frozenset({"free", "contact"}), coordinates="body",
@@ -88,23 +90,23 @@ SOLVERS: Mapping[str, Solver] = {s.name: s for s in (
                    "rigid_contact_relaxation": 0.4}, forces=True, settable=_FREE | _BOUNCE,
     ),
     Solver(
-        "steel", "SolverSteel",
-        _levels(rigid="exact", articulation="exact", contact="approximate", contact_wrench="approximate",
-                restitution="approximate", armature="exact", equality="approximate", per_world_parameters="exact",
-                save_restore="exact"),
+        "steel", "SolverSteel", "projected Gauss-Seidel",
+        _levels(rigid="exact", articulation="exact", ball_joints="exact", contact="approximate",
+                contact_wrench="approximate", restitution="approximate", armature="exact", equality="approximate",
+                per_world_parameters="exact", save_restore="exact"),
         _ARM | {"armature", "contact", "joint equality", "connect equality", "weld equality"},
         arguments={"enable_joint_limits": True, "friction_anchor_beta": 0.0, "iterations": 24,
                    "articulation_constraint_max": 256, "warn_constraint_overflow": False},
         forces=True, settable=_FIELDS | _BOUNCE,
     ),
     Solver(
-        "vbd", "SolverVBD",
+        "vbd", "SolverVBD", "vertex block descent",
         _levels(cloth="approximate", soft="approximate", save_restore="approximate"),
         frozenset({"contact", "cloth", "soft"}), coordinates="body", friction="geometric mean",
         arguments={"iterations": 20},
     ),
     Solver(
-        "mpm", "SolverImplicitMPM",
+        "mpm", "SolverImplicitMPM", "material points",
         _levels(granular="approximate"),
         frozenset({"contact", "granular"}), coordinates="body", graph=False,
     ),

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 import flyball
 from flyball import base
 from flyball.base import FlyballError, InputError, NotPossible
-from flyball.engines.engine import Level, Reduce
+from flyball.engines.engine import Level, Reduce, Traits
 from flyball.engines.portable import Layout, PortableState
 from flyball.engines.remote.wire import Channel, Closed, Shared
 from flyball.scenes import Scene
@@ -215,7 +215,8 @@ class RemoteEngine:
         self.name = name
         self.version: str = hello["version"]
         self.capabilities: Mapping[str, Level] = hello["capabilities"]
-        self.formulation: str = hello["formulation"]
+        said = Traits(**hello["traits"])
+        self.formulation, self.precision, self.warm_up = said.formulation, said.precision, said.warm_up
 
     def open(
         self, scene: Scene, n: int, *, threads: int = 0, options: Mapping[str, float | str] | None = None

@@ -15,12 +15,14 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from flyball.base import FlyballError, Unsupported
 from flyball.engines.derivatives import Differentiable
-from flyball.engines.engine import Simulation, engines
+from flyball.engines.engine import Simulation, traits
 from flyball.engines.remote.wire import Channel, Closed, Shared
+from flyball.engines.table import engines
 from flyball.scenes import Scene
 
 METHODS = frozenset(
@@ -56,7 +58,7 @@ def serve(channel: Channel, name: str) -> None:
         hello = {
             "version": engine.version,
             "capabilities": dict(engine.capabilities),
-            "formulation": getattr(engine, "formulation", engine.name),
+            "traits": asdict(traits(engine)),
         }
     except Exception as err:
         channel.send({"id": 0, "error": _told(err)})
