@@ -32,6 +32,7 @@ NOMINAL = TASK.told(TASK.scene.nominal(1))[0]
         ({"object.seat_force": 18.0, "object.friction": 0.9}, NOMINAL, "loose"),
         ({"object.seat_force": 4.0, "object.friction": 0.2}, None, ""),
         ({"object.seat_force": 4.0, "object.friction": 0.2}, NOMINAL, "slipped"),
+        ({"gripper.force_scale": 0.6, "object.friction": 0.15}, NOMINAL, "slipped"),
     ],
 )
 def test_what_becomes_of_an_attempt(given, told, expected):
@@ -64,6 +65,7 @@ def test_offset_and_press_each_decide():
     press = [p.path for p in TASK.scene.parameters if p.path.startswith(("object.", "gripper."))]
     offset = [f"marker.offset_m.{a}" for a in "xy"]
     assert solved(values) >= 0.97
+    assert solved(nominal) <= 0.5
     assert solved(values | {p: nominal[p] for p in press}) <= 0.85
     assert solved(values | {p: nominal[p] for p in offset}) <= 0.75
 

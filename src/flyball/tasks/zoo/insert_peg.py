@@ -4,6 +4,10 @@ In: the Flyarm with a peg between its pads, a socket of unknown stiffness and a 
 millimetres off the hole. Out: the task with its scene, judgement, informed expert, baselines and policy features. Two
 things must be known: where the hole is relative to the marker, which only contact shows, and how hard to press: more
 than the socket asks for, less than what makes the peg slip through the fingers.
+
+Four ways to fail, each with reasons of its own: ``jammed`` on the funnel or the rim (the hole is not where the marker
+says), ``loose`` (pressed too softly for this socket), ``slipped`` (pressed harder than this grip bears, or gripped too
+weakly), ``missed`` (the hand never came down, as with servos much softer than believed).
 """
 
 from __future__ import annotations
