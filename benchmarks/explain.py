@@ -3,6 +3,11 @@
 planted   on every task, one thing leaves what was believed, in a cell whose policy then fails and otherwise succeeds.
           Counted: is it named first; does the band of the sentence's least change cover the change that the TRUE cell
           needs (a direct sweep, noise seeds in the majority).
+          What is planted is what an engineer with the log and the calibration could tell: (1) without the change the
+          policy succeeds in >= 80 % of noise seeds, with it it fails in >= 80 %; (2) the logged commands, replayed in
+          the TRUE cell, fail alike in >= 80 %: what a twin of the robot does not repeat nobody can reproduce; (3)
+          replayed in the true cell WITHOUT the change they do not do so on the log's course: else the log shows
+          nothing of it (what the policy was told is on record and is exempt). Cells that break a rule are counted.
 outside   what no parameter describes: a pushed object, a stuck joint, a corrupted observation, another drive law, a
           parameter beyond its range. Counted: "not reproduced" or "cannot tell".
 
@@ -16,6 +21,7 @@ import argparse
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flyball.calibration.explain import Case, Explanation, explain
-from flyball.calibration.explain.case import Variant
+from flyball.calibration.explain.case import Variant, _limited
 from flyball.calibration.explain.causes import placed
 from flyball.calibration.explain.counterfactual import Change
 from flyball.calibration.explain.levers import Lever, levers_of, parameter_lever
@@ -39,8 +45,10 @@ SPREAD = 0.05
 SAMPLES = 200
 TRIES = 40
 """Cells that are drawn until a change of the wanted kind makes one fail that succeeded."""
-SWEEP, NOISES = 81, 5
-"""Values and noise seeds of the direct sweep under the truth."""
+SWEEP, FINE, NOISES = 33, 8, 5
+"""Values of the direct sweep under the truth, and between its first success and the failure before; noise seeds."""
+REPLAYS = 8
+"""Replays in the true cell that show whether a failure is repeated and shown by the log."""
 
 
 @dataclass
@@ -129,11 +137,33 @@ def plant(task: Task, cause: str, seed: int) -> Planted | None:
         if was.outcome == "success" and now.outcome == "failure":
             usual = _often(task, cells[i], told[i], int(seeds[i])), _often(task, after[i], said[i], int(seeds[i]))
             if usual[0] < 0.8 or usual[1] > 0.2:
-                continue  # a matter of chance: nothing was planted
+                REJECTED["a matter of chance"] += 1
+                continue
             log = Attempts({k: x[i : i + 1] for k, x in done.signals.items()}, [done.events[i]])
-            case = Case(task, log, said[i], task.expert, beliefs[i], seed=seed)
+            case = Case(task, log, said[i], task.expert, beliefs[i], seed=seed, threads=1)
+            alike, on = _replayed(case, after[i], int(seeds[i]))
+            if not alike.mean() >= 0.8:
+                REJECTED["not repeated in the true cell"] += 1
+                continue
+            alike, on = _replayed(case, cells[i], int(seeds[i]))
+            if not cause.startswith("told:") and (alike & on).mean() > 0.5:
+                REJECTED["not shown by the log"] += 1
+                continue
             return Planted(task, cause, case, after[i], int(seeds[i]))
     return None
+
+
+REJECTED: Counter[str] = Counter()
+
+
+def _replayed(case: Case, cell: dict[str, float], seed: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Replays of the logged commands from the true start: which fail alike, which stay on the log's course."""
+    values = {k: np.full(REPLAYS, v) for k, v in cell.items()}
+    rngs = [np.random.Generator(np.random.Philox(key=seed)) for _ in range(REPLAYS)]
+    actions = np.repeat(case.actions[:, : case.periods], REPLAYS, axis=0)
+    world = World(case.task, REPLAYS)
+    done = world.replay(values, actions, case.task.starts(values, rngs), range(seed + 1, seed + 1 + REPLAYS))
+    return case.alike(done), case.follows(done)
 
 
 def _often(task: Task, cell: dict[str, float], told: NDArray[np.float64], seed: int) -> float:
@@ -161,7 +191,7 @@ def outside(task: Task, kind: str, seed: int) -> Planted | None:
             continue
         done = OUTSIDE[kind](task, cell, told, at, rng)
         if done is not None and failed(task, done):
-            return Planted(task, "", Case(task, done, told, task.expert, belief, seed=seed), cell, at)
+            return Planted(task, "", Case(task, done, told, task.expert, belief, seed=seed, threads=1), cell, at)
     return None
 
 
@@ -251,41 +281,45 @@ def needed(p: Planted, change: Change) -> float | None:
     task, case = p.task, p.case
     lever = next((x for x in levers_of(case) if x.path == change.path), None)
     lever = lever or parameter_lever(case, task.scene.parameter(change.path))
-    n = SWEEP * NOISES
-    world, values = World(task, n), {k: np.full(n, v) for k, v in p.truth.items()}
+    values = {k: np.full(1, v) for k, v in p.truth.items()}
     # the true start, not the one that is seen
-    rng = [np.random.Generator(np.random.Philox(key=p.seed))] * 1
-    starts = {k: np.repeat(x, n, axis=0) for k, x in
-              task.starts({k: x[:1] for k, x in values.items()}, rng).items()}  # fmt: skip
-    seeds = [p.seed + 1000 * (i % NOISES) for i in range(n)]
-    v = Variant(values, np.tile(case.told, (n, 1)), starts, seeds, np.full(n, np.inf), {})
-    was = float(lever.to_unit(lever.read(v))[0])
-    sign = 1.0 if change.change > 0 else -1.0
-    us = np.clip(was + sign * np.linspace(0, 1.0 - was if sign > 0 else was, SWEEP), 0, 1)
-    w = _written(task, lever, v, np.repeat(lever.from_unit(us), NOISES), starts)
-    controller = case.policy(w.told)
-    if np.isfinite(w.speed).any():
-        from flyball.calibration.explain.case import _limited
+    starts = task.starts(values, [np.random.Generator(np.random.Philox(key=p.seed))])
+    one = Variant(values, case.told[None], starts, [p.seed], np.full(1, np.inf), {})
+    was = float(lever.to_unit(lever.read(one))[0])
 
-        controller = _limited(task, controller, w)
-    done = world.run(controller, w.values, seeds, starts=w.starts).judge(task)
-    won = np.array([j.outcome == "success" for j in done]).reshape(SWEEP, NOISES).mean(axis=1)
-    good = np.flatnonzero(won > 0.5)
+    def wins(us: NDArray[np.float64], noises: int) -> NDArray[np.bool_]:
+        n = len(us) * noises
+        v = one.take(np.zeros(n, int))
+        w = _written(task, lever, v, np.repeat(lever.from_unit(us), noises), p.seed)
+        controller = case.policy(w.told)
+        if np.isfinite(w.speed).any():
+            controller = _limited(task, controller, w)
+        seeds = [p.seed + 1000 * (i % noises) for i in range(n)]
+        done = World(task, n).run(controller, w.values, seeds, starts=w.starts).judge(task)
+        won = np.array([j.outcome == "success" for j in done]).reshape(len(us), noises)
+        return np.asarray(won.mean(axis=1) > 0.5)
+
+    side = 1.0 if change.change > 0 else 0.0
+    us = was + (side - was) * np.linspace(0, 1, SWEEP)
+    good = np.flatnonzero(wins(us, 3))
     if not len(good):
         return None
-    x = lever.from_unit(np.array([was, us[good[0]]]))
+    first = us[good[0]]
+    if good[0]:
+        finer = np.linspace(us[good[0] - 1], first, FINE + 1)[1:]
+        better = np.flatnonzero(wins(finer, NOISES))
+        first = finer[better[0]] if len(better) else first
+    x = lever.from_unit(np.array([was, first]))
     return float(lever.change(x[:1], x[1:])[0])
 
 
-def _written(task: Task, lever: Lever, v: Variant, x: NDArray[np.float64], starts: dict[str, Any]) -> Variant:
+def _written(task: Task, lever: Lever, v: Variant, x: NDArray[np.float64], seed: int) -> Variant:
     """The variant with another value; the object stays where it truly was."""
-    own = {p.path for p in task.scene.parameters}
-    if lever.path not in own:
+    if lever.path not in {p.path for p in task.scene.parameters}:
         return lever.write(v, x)
     values = dict(v.values) | {lever.path: x}
-    rngs = [np.random.Generator(np.random.Philox(key=v.seeds[0])) for _ in v.seeds]
-    moved = task.starts(values, rngs)
-    return Variant(values, v.told, moved, v.seeds, v.speed, {})
+    rngs = [np.random.Generator(np.random.Philox(key=seed)) for _ in v.seeds]
+    return Variant(values, v.told, task.starts(values, rngs), v.seeds, v.speed, {})
 
 
 def wilson(k: int, n: int, z: float = 1.96) -> tuple[float, float]:
@@ -300,7 +334,7 @@ def wilson(k: int, n: int, z: float = 1.96) -> tuple[float, float]:
 def one(p: Planted, verbose: bool) -> dict[str, Any]:
     """Explain a planted failure and count."""
     cpu, wall = time.process_time(), time.perf_counter()
-    found: Explanation = explain(p.case)
+    found: Explanation = explain(p.case, draw_map=False)
     row: dict[str, Any] = {
         "task": p.task.name,
         "cause": p.cause,
@@ -309,13 +343,13 @@ def one(p: Planted, verbose: bool) -> dict[str, Any]:
         "verdict": found.verdict,
         "right": found.cause == p.cause,
         "attempts": found.attempts,
-        "seconds": time.perf_counter() - wall,
-        "cpu_seconds": time.process_time() - cpu,
         "alike": found.alike,
         "misfit": found.misfit,
         "sentence": found.sentence,
+        "causes": [(c.path, round(c.share, 3)) for c in found.causes],
         "covered": None,
     }
+    row["seconds"], row["cpu_seconds"] = time.perf_counter() - wall, time.process_time() - cpu
     if p.cause and found.verdict == "explained" and found.changes:
         change = next((c for c in found.changes if c.actionable), found.changes[0])
         truth = needed(p, change)

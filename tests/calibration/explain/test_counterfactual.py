@@ -66,7 +66,8 @@ def test_the_band_is_as_wide_as_what_is_not_known():
 def test_what_never_helps_is_no_answer_and_the_smallest_change_comes_first():
     law = Law(lambda force, friction: force * friction > 5.0)
     idle = Lever("idle", "idle", "", 0.0, 1.0, "linear", True, lambda v: np.full(len(v.seeds), 0.5), lambda v, x: v)
-    found = least_changes(law, worlds(8.0, [0.5] * 6), [idle, FORCE, FRICTION], [None] * 3, Budget())
+    found = least_changes(law, worlds(8.0, [0.5] * 6), [idle, FORCE, FRICTION], [None] * 3, Budget(),
+                          always=("friction",))  # fmt: skip
     assert [c.path for c in found] == ["told:force", "friction"], "log 1.25 of log 100, and of log 10"
     assert not found[1].actionable
 

@@ -20,7 +20,7 @@ LIFT = tasks.load("lift-fragile-v1")
 BELIEVED = {"object.friction": 0.05, "arm.gain_scale": 0.9, "arm.delay_s": 0.03}
 SLICK = {**BELIEVED, "object.friction": 0.036}
 SEARCH = Search(base=16, strata=8, rounds=(16,), keep=2, draws=10)
-BUDGET = Budget(first=2, grid=9, halvings=4, answers=1)
+BUDGET = Budget(first=2, grid=9, samples=10, halvings=3)
 
 
 def stacked(cell):

@@ -33,6 +33,8 @@ DISCREPANCY = 0.03
 """How far a simulation may be off, as a share of a signal's range in the log: no model is better than that."""
 ON_COURSE = 3.0
 """A replay is on the log's course while it is off by less than this many of what a good one may be."""
+TAIL_S = 0.8
+"""Replays go on for so long after the moment at which something clearly went wrong [s]; what follows is chaos."""
 STRIDE = 3
 """Every so many control periods the beginning of an attempt is judged."""
 KEPT = 6
@@ -49,11 +51,13 @@ class Failure:
       group: the task's verdict.
       first: the first thing that went wrong: a box that slips may be crushed by the falling hand.
       at_s: when that was [s].
+      clear: whether no attempt that ends well is ever judged so; else only its end shows that it failed.
     """
 
     group: str
     first: str
     at_s: float
+    clear: bool = True
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,21 @@ class Case:
         return failures(self.task, self.logged, self.passed)[0]
 
     @cached_property
+    def periods(self) -> int:
+        """Control periods that are replayed."""
+        steps = self.actions.shape[1]
+        if not self.failure.clear:
+            return steps
+        return min(steps, int(np.ceil((self.failure.at_s + TAIL_S) * self.task.control_hz)))
+
+    @cached_property
+    def course(self) -> int:
+        """Control periods whose course is evidence: what comes after something went wrong is chaos."""
+        if not self.failure.clear:
+            return self.periods
+        return min(self.periods, round((self.failure.at_s + SAME_TIME_S) * self.task.control_hz))
+
+    @cached_property
     def passed(self) -> frozenset[str]:
         """Verdicts that an attempt that ends well passes through, from informed attempts at usual cells."""
         n, rng = 8, np.random.default_rng([self.seed, 3])
@@ -179,7 +198,8 @@ class Case:
         end = max(2, round(self.failure.at_s * self.task.control_hz))
         on = np.ones(len(attempts.events), bool)
         for spec in self.task.embodiment.observations:
-            off = (attempts.signals[spec.name] - self.logged.signals[spec.name])[:, :end] / self.floor(spec.name)
+            off = attempts.signals[spec.name][:, :end] - self.logged.signals[spec.name][:, :end]
+            off = off / self.floor(spec.name)
             on &= (np.sqrt(np.mean(off**2, axis=1)) <= ON_COURSE).all(axis=1)
         return on
 
@@ -234,7 +254,7 @@ class Case:
         )
 
     def replay(self, values: Values, rng: np.random.Generator) -> tuple[Attempts, dict[str, NDArray[np.float64]]]:
-        """Send the logged commands open loop into n worlds, with sensor noise of their own.
+        """Send the logged commands open loop into n worlds for ``periods``, with sensor noise of their own.
 
         Returns:
           The attempts, and per event the highest value of its source so far, (n, substeps).
@@ -242,7 +262,8 @@ class Case:
         n = len(next(iter(values.values())))
         world, self.attempts = self.world(n), self.attempts + n
         seeds = rng.integers(2**62, size=n).tolist()
-        done = world.replay(values, np.repeat(self.actions, n, axis=0), self.starts(values, seeds), seeds)
+        actions = np.repeat(self.actions[:, : self.periods], n, axis=0)
+        done = world.replay(values, actions, self.starts(values, seeds), seeds)
         return done, {k: np.maximum.accumulate(x, axis=1) for k, x in world.traces.items()}
 
     def run(self, v: Variant, policy: PolicyMaker | None = None) -> Attempts:
@@ -301,16 +322,19 @@ def failures(task: Task, attempts: Attempts, passed: frozenset[str]) -> list[Fai
       passed: verdicts that attempts pass through that end well.
 
     Returns:
-      One each; ("", "", 0) for those that did not fail.
+      One each; ("", "", 0) for those that did not fail, and for mere beginnings that did not clearly fail.
     """
     out = []
-    for i, final in enumerate(attempts.judge(task)):
-        if final.outcome != "failure":
-            out.append(Failure("", "", 0.0))
-            continue
+    whole = len(next(iter(attempts.signals.values()))[0]) >= round(task.horizon_s * task.control_hz)
+    for i in range(len(attempts.events)):
         said = verdicts(task, attempts, i)
-        at, first = next((v for v in said if v[1] and v[1] not in passed), said[-1])
-        out.append(Failure(final.group, first, at))
+        final = said[-1][1]
+        clear = next((v for v in said if v[1] and v[1] not in passed), None)
+        if not final or not (clear or whole):
+            out.append(Failure("", "", 0.0))
+        else:
+            at, first = clear or said[-1]
+            out.append(Failure(final, first, at, clear is not None))
     return out
 
 

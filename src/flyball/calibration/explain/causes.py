@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from flyball.calibration.explain.case import SAME_TIME_S, Case
-from flyball.calibration.fleet import ReplayConfig, _Fit, _posterior, _reflect, _regress, event_of, fit_robot
+from flyball.calibration.explain.case import Case
+from flyball.calibration.explain.posterior import tempered, updated
+from flyball.calibration.fleet import ReplayConfig, _reflect, event_of, fit_robot
 from flyball.scenes import Parameter
 from flyball.tasks import Task
 from flyball.tasks.task import Values
@@ -37,9 +38,12 @@ OFF_COURSE = 10.0
 """Log weight that a hypothesis loses when the log is off its replays' course by as much again as is allowed."""
 OFF = 2.0
 """A log may be this much further off the replays than nine in ten of these are: their parameters are fitted to it."""
+HOPELESS = 12.0
+"""Hypotheses whose best replay is by so much less likely (log) than another's are given up."""
+TOO_NARROW = 1.3
+"""Calibrations are off by so much more than they say: what stays within one costs by that much less."""
 REACH = 4.0
 """How many of its own standard deviations a calibration may be off before that counts as a deviation."""
-RIDGE = ReplayConfig().ridge
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,9 @@ class Search:
       draws: samples of the posterior, replayed for the verdict.
     """
 
-    base: int = 32
-    strata: int = 16
-    rounds: tuple[int, ...] = (24, 32)
+    base: int = 24
+    strata: int = 12
+    rounds: tuple[int, ...] = (24, 24)
     keep: int = 6
     draws: int = 24
 
@@ -68,6 +72,7 @@ class Found:
     Attributes:
       values: the world it failed in, path -> (s,).
       believed: the same worlds as believed, path -> (s,): differ in ``deviating`` alone.
+      usual: worlds as believed in everything, path -> (s,).
       deviating: per sample, the parameters that deviate.
       odds: hypothesis -> probability; () is "nothing deviates".
       alike: share of replays that fail alike.
@@ -78,6 +83,7 @@ class Found:
 
     values: Values
     believed: Values
+    usual: Values
     deviating: Sequence[tuple[str, ...]]
     odds: Mapping[tuple[str, ...], float]
     alike: float
@@ -142,7 +148,9 @@ class _Finder:
         seen = set(self.task.observed(case.logged.signals, self.task.scene.nominal(2), self.rng))
         self.swept = [p for p in self.task.scene.parameters if p.path not in seen and not placed(p)]
         self.column = {p.path: j for j, p in enumerate(self.swept)}
-        means, apart = self.task.summaries(case.logged.signals, case.actions)
+        self.logged = {k: x[:, : case.periods] for k, x in case.logged.signals.items()}
+        self.actions = case.actions[:, : case.periods]
+        means, apart = self.task.summaries(self.logged, self.actions)
         self.real, self.real_apart = np.concatenate([means[0], apart[0]]), apart[0]
 
     # worlds -----------------------------------------------------------------------------------------------
@@ -169,7 +177,7 @@ class _Finder:
     def _replayed(self, units: NDArray[np.float64]) -> tuple[_Population, Attempts]:
         done, traces = self.case.replay(self.values(units), self.rng)
         done = self._with_thresholds(units, done, traces)
-        means, apart = self.task.summaries(done.signals, np.repeat(self.case.actions, len(units), axis=0))
+        means, apart = self.task.summaries(done.signals, np.repeat(self.actions, len(units), axis=0))
         off = np.sqrt(np.mean((apart - self.real_apart) ** 2, axis=1))
         return _Population(units, np.concatenate([means, apart], axis=1), off, self.case.alike(done)), done
 
@@ -188,7 +196,8 @@ class _Finder:
                 continue
             for i in np.flatnonzero(np.isnan(units[:, j])):
                 trace = traces[name][i]
-                k = min(len(trace) - 1, round(times[0] / self.task.horizon_s * len(trace)) - 1)
+                rate = len(trace) / self.case.periods * self.task.control_hz
+                k = min(len(trace) - 1, round(times[0] * rate) - 1)
                 units[i, j] = np.clip(p.to_unit(max(trace[k], p.low)), 0, 1)
                 events[i] = [*((t, e) for t, e in events[i] if e != name), (times[0], name)]
         return Attempts(done.signals, events, done.values)
@@ -244,16 +253,22 @@ class _Finder:
         base = looks[()].sims if () in looks else everybody
         self.noise = np.maximum(self._noise(), 1e-3 * everybody.std(axis=0) + 1e-9)
         spread = np.minimum(base.std(axis=0), np.quantile(np.abs(base - np.median(base, axis=0)), 0.7, axis=0) * 1.5)
-        scale = np.sqrt(self.noise**2 + spread**2)
-        nearest = {h: float(np.max(self._near(x, scale))) for h, x in looks.items()}
-        kept = sorted((h for h in looks if h), key=lambda h: -nearest[h])[:keep] + [h for h in looks if not h]
-        out = {}
-        for h in kept:
-            population = looks[h]
-            for m in self.search.rounds:
-                population = population.joined(self.population(self._again(h, population, m, scale)))
-            out[h] = self._posterior_of(h, population)
-        return out
+        self.scale = scale = np.sqrt(self.noise**2 + spread**2)
+        alive = {h: x for h, x in looks.items() if not h}
+        best = self._best(looks)
+        alive |= {h: looks[h] for h in sorted((h for h in looks if h), key=lambda h: -best[h])[:keep]}
+        for m in self.search.rounds:
+            best = self._best(alive)
+            top = max(best.values())
+            alive = {h: x for h, x in alive.items() if best[h] > top - HOPELESS}
+            alive = {h: x.joined(self.population(self._again(h, x, m, scale))) for h, x in alive.items()}
+        best = self._best(alive)
+        top = max(best.values())
+        return {h: self._posterior_of(h, x) for h, x in alive.items() if best[h] > top - HOPELESS}
+
+    def _best(self, looks: Mapping[tuple[str, ...], _Population]) -> dict[tuple[str, ...], float]:
+        """Log weight of each hypothesis's best candidate."""
+        return {h: float(np.max(self._near(x, self.scale))) for h, x in looks.items()}
 
     def _near(self, x: _Population, scale: NDArray[np.float64]) -> NDArray[np.float64]:
         """Log weight of candidates, (k,)."""
@@ -261,22 +276,41 @@ class _Finder:
         return _student(z) + np.log(np.where(x.alike, 1.0, 100 * NEVER))
 
     def _again(self, h: tuple[str, ...], x: _Population, m: int, scale: NDArray[np.float64]) -> NDArray[np.float64]:
-        """m more candidates of a hypothesis: where the nearest so far are, and where the regression points to."""
-        fit = self._regressed(x)
-        guessed, _ = _posterior(self.rng, fit, x.units, m, 1.6)
-        guessed = _reflect(guessed)
-        log = self._near(x, scale)
-        heat = 1.0
-        while True:  # at least four candidates are to count
-            w = np.exp((log - log.max()) / heat)
-            if w.sum() ** 2 / (w**2).sum() >= 4 or heat > 1e4:
-                break
-            heat *= 1.5
-        rows = self.rng.choice(len(w), size=m, p=w / w.sum())
-        width = np.sqrt(np.cov(x.units.T, aweights=w).diagonal()) if len(x.units.T) > 1 else np.full(1, 0.05)
+        """m more candidates of a hypothesis: where the nearest so far are, and where the linear map points to."""
+        guessed = self._drawn(h, x, m, 1.6)
+        w = tempered(self._near(x, scale), 4.0)
+        rows = self.rng.choice(len(w), size=m, p=w)
+        width = np.sqrt(w @ (x.units - w @ x.units) ** 2)
         around = x.units[rows] + 0.5 * width * self.rng.standard_normal((m, len(self.swept)))
-        out = np.where((self.rng.random(m) < 0.5)[:, None], guessed, _reflect(around))
+        out = np.where((self.rng.random(m) < 0.6)[:, None], guessed, _reflect(around))
         return self._held(h, out)
+
+    def _drawn(self, h: tuple[str, ...], x: _Population, n: int, widen: float) -> NDArray[np.float64]:
+        """n draws of a hypothesis's posterior (n, p), as far as ``x`` tells it; ``widen``: of its spread."""
+        mean, cov = self._prior(h)
+        weights = tempered(self._near(x, self.scale), 2.0 * (len(self.swept) + 1))
+        mean, cov = updated(x.units, x.sims, self.real, weights, self.noise, (mean, cov))
+        drawn = self.rng.multivariate_normal(mean, cov * widen**2, size=8 * n, method="eigh")
+        # the verdict is no summary: draws are kept where the candidates nearest in what deviates fail alike
+        columns = [self.column[path] for path in h]
+        chance = np.ones(len(drawn))
+        if columns and 0 < x.alike.sum() < len(x.alike):
+            off = (drawn[:, None, columns] - x.units[None][..., columns]) / (x.units[:, columns].std(axis=0) + 1e-6)
+            kernel = np.exp(-0.5 * (off**2).sum(axis=2) / 0.2**2) + 1e-9
+            chance = (kernel @ x.alike) / kernel.sum(axis=1) + 1e-6
+        inside = ((drawn >= 0) & (drawn <= 1))[:, columns].all(axis=1) + 1e-3
+        p = chance * inside
+        return np.asarray(_reflect(drawn[self.rng.choice(len(drawn), size=n, replace=False, p=p / p.sum())]))
+
+    def _prior(self, h: tuple[str, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean (p,) and covariance (p, p) of what is believed; what deviates may be anywhere."""
+        believed = self.believed_units(256)
+        mean, cov = believed.mean(axis=0), np.cov(believed.T) + 1e-6 * np.eye(len(self.swept))
+        for path in h:
+            j = self.column[path]
+            cov[j, :] = cov[:, j] = 0.0
+            mean[j], cov[j, j] = 0.5, 0.5**2
+        return mean, cov
 
     def _held(self, h: tuple[str, ...], units: NDArray[np.float64]) -> NDArray[np.float64]:
         """All but the deviating parameters kept within what is believed."""
@@ -291,20 +325,16 @@ class _Finder:
                 out[:, j] = np.nan
         return out
 
-    def _regressed(self, x: _Population) -> _Fit:
-        """The regression of ``calibration.fleet``; the verdict is a datum, too: who fails otherwise counts little."""
-        usual = max(float(np.quantile(x.apart, 0.2)), 1.0)
-        other = np.where(x.alike, 0.0, 3.0 * usual) if x.alike.sum() >= 8 else 0.0
-        return _regress(x.units, x.sims, self.real, RIDGE, x.apart + other, self.rng)
-
     def _posterior_of(self, h: tuple[str, ...], x: _Population) -> _Fitted:
-        units, _ = _posterior(self.rng, self._regressed(x), x.units, self.search.draws, 1.0)
-        tried, replays = self._replayed(self._held(h, _reflect(units)))
+        tried, replays = self._replayed(self._held(h, self._drawn(h, x, self.search.draws, 1.0)))
         centre, var = tried.sims.mean(axis=0), tried.sims.var(axis=0, ddof=1)
         scale = np.sqrt(var + self.noise**2)
         score = float(_student(((self.real - centre) / scale)[None], np.log(scale / self.noise))[0])
         score += float(np.log(max(tried.alike.mean(), NEVER)))
-        middle = self.believed_units(64).mean(axis=0)
+        mean, cov = self._prior(h)
+        drift = tried.units.mean(axis=0) - mean
+        score -= 0.5 * float(drift @ np.linalg.solve(cov, drift)) / TOO_NARROW**2
+        middle = self._prior(())[0]
         for path in h:
             j = self.column[path]
             score -= np.log(2 * len(self.swept)) + float(np.abs(np.median(tried.units[:, j]) - middle[j])) / SCALE
@@ -321,18 +351,16 @@ class _Finder:
 
     def _course(self, replays: Attempts) -> tuple[float, float]:
         """How far the log is off the replays' course, over how far these are off each other; when it parts [s]."""
-        logged = self.case.logged.signals
         off_log, off_own = [], []
         for spec in self.task.embodiment.observations:
-            sim, real = replays.signals[spec.name], logged[spec.name][0]
+            sim, real = replays.signals[spec.name], self.logged[spec.name][0]
             n = len(sim)
             floor = self.case.floor(spec.name)
             mean, sd = sim.mean(axis=0), np.sqrt(sim.var(axis=0, ddof=1) + floor**2)
             off_log.append((np.abs(real - mean) / sd).max(axis=-1))
             rest = (sim.sum(axis=0) - sim) / (n - 1)
             off_own.append((np.abs(sim - rest) / sd).max(axis=-1))
-        # what comes after the first thing that goes wrong is chaos, and no evidence
-        end = round((self.case.failure.at_s + SAME_TIME_S) * self.task.control_hz)
+        end = self.case.course
         log, own = _smooth(np.max(off_log, axis=0)[None])[0, :end], _smooth(np.max(off_own, axis=0))[:, :end]
         allowed = OFF * np.quantile(own.max(axis=1), 0.9)
         lost = np.flatnonzero(log > allowed)
@@ -360,11 +388,11 @@ class _Finder:
             for path in h:
                 back[i, self.column[path]] = usual[i, self.column[path]]
         best = fitted[names[int(np.argmax(odds))]]
-        values, believed = self.values(drawn), self.values(back)
-        seen = [p for p in values if p not in self.column]
-        believed |= {p: values[p] for p in seen}  # what is read off the log is no belief
-        return Found(values, believed, deviating, dict(zip(names, odds.tolist(), strict=True)),
-                     float(np.mean(alike)), best.misfit, best.parted_s)  # fmt: skip
+        values, believed, calibrated = (self.values(x) for x in (drawn, back, usual))
+        seen = {p: values[p] for p in values if p not in self.column}  # what is read off the log is no belief
+        share = dict(zip(names, odds.tolist(), strict=True))
+        return Found(values, believed | seen, calibrated | seen, deviating, share, float(np.mean(alike)), best.misfit,
+                     best.parted_s)  # fmt: skip
 
     def _as_a_whole(self) -> Found:
         """Without a calibration: everything is fitted to this attempt at once."""
@@ -386,8 +414,17 @@ class _Finder:
         back[:, clear] = usual[:, clear]
         misfit, parted = self._course(replays)
         values, believed = self.values(tried.units), self.values(back)
-        believed |= {p: values[p] for p in values if p not in self.column}
-        return Found(values, believed, [h] * n, {h: 1.0}, float(tried.alike.mean()), misfit, parted)
+        seen = {p: values[p] for p in values if p not in self.column}
+        return Found(
+            values,
+            believed | seen,
+            self.values(usual) | seen,
+            [h] * n,
+            {h: 1.0},
+            float(tried.alike.mean()),
+            misfit,
+            parted,
+        )
 
 
 def placed(p: Parameter) -> bool:

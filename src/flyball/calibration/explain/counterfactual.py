@@ -105,26 +105,29 @@ class Budget:
     """Of the search for least changes.
 
     Attributes:
-      first: samples in which every lever is tried.
+      first: samples in which every lever is tried over its whole range.
       grid: values per lever.
+      samples: in which the levers that helped are searched.
+      near: values per lever, from what was to somewhat further than what helped.
       halvings: of the interval between failure and success.
-      answers: levers that are searched in all samples.
     """
 
-    first: int = 6
-    grid: int = 12
-    halvings: int = 5
-    answers: int = 2
+    first: int = 3
+    grid: int = 9
+    samples: int = 16
+    near: int = 7
+    halvings: int = 4
 
 
 def least_changes(
     case: Case, failed: Variant, levers: Sequence[Lever], guesses: Sequence[NDArray[np.float64] | None],
     budget: Budget, always: Sequence[str] = (),
 ) -> list[Change]:  # fmt: skip
-    """The smallest change of each lever that turns failures into successes; success need not be monotone.
+    """The smallest change of a lever that turns failures into successes; success need not be monotone.
 
-    A grid over the whole range (and a guess per sample), then bisection between the success that is nearest to what
-    was and its neighbour on that side.
+    A grid over the whole range of every lever (and a guess per sample) in some samples; then the best of what is told,
+    the best of the other settings and those of ``always`` in all samples, on a grid as far as that has shown necessary,
+    and bisection between the success that is nearest to what was and its neighbour on that side.
 
     Args:
       failed: worlds in which the policy fails, one per posterior sample.
@@ -134,41 +137,52 @@ def least_changes(
     Returns:
       Those that flip at least ``FLIPS`` of the samples, smallest first.
     """
-    n = len(failed.seeds)
+    n = min(len(failed.seeds), budget.samples)
     first = np.arange(min(budget.first, n))
-    rough = _nearest(case, failed, levers, guesses, budget, [first] * len(levers))
+    whole = [np.tile(np.linspace(0.0, 1.0, budget.grid), (len(first), 1))] * len(levers)
+    rough = _nearest(case, failed, levers, guesses, whole, first)
     good = sorted((i for i, f in enumerate(rough) if np.isfinite(f[0]).mean() >= FLIPS), key=lambda i: _size(rough[i]))
-    chosen = good[: budget.answers] + [i for i in good[budget.answers :] if levers[i].path in always]
-    rest = np.arange(len(first), n)
-    more = _nearest(case, failed, [levers[i] for i in chosen], [guesses[i] for i in chosen], budget,
-                    [rest] * len(chosen)) if len(rest) else [(np.zeros(0),) * 3] * len(chosen)  # fmt: skip
-    whole = {
-        i: tuple(np.concatenate(x) for x in zip(rough[i], m, strict=True)) for i, m in zip(chosen, more, strict=True)
-    }
+    chosen = [i for i in good if levers[i].path in always]
+    for told in (True, False):
+        chosen += [i for i in good if levers[i].actionable and levers[i].path.startswith("told:") == told][:1]
+    chosen = list(dict.fromkeys(chosen))
+    grids = [_beyond(rough[i], levers[i], failed.take(np.arange(n)), budget.near) for i in chosen]
+    found = _nearest(
+        case, failed, [levers[i] for i in chosen], [guesses[i] for i in chosen], grids, np.arange(n)
+    )  # fmt: skip
     out = []
-    for i in good:
-        rows = np.arange(n) if i in whole else first
-        good_u, bad_u, was_u = whole.get(i, rough[i])
-        if i in whole:
-            good_u, bad_u = _halved(case, failed, levers[i], rows, good_u, bad_u, budget.halvings)
-        out.append(_change(levers[i], good_u, bad_u, was_u))
+    for i, (good_u, bad_u, was_u) in zip(chosen, found, strict=True):
+        if np.isfinite(good_u).mean() >= FLIPS:
+            good_u, bad_u = _halved(case, failed, levers[i], np.arange(n), good_u, bad_u, budget.halvings)
+            out.append(_change(levers[i], good_u, bad_u, was_u))
     return sorted((c for c in out if c.flips >= FLIPS), key=lambda c: c.size)
+
+
+def _beyond(
+    rough: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]], lever: Lever, v: Variant, points: int
+) -> NDArray[np.float64]:
+    """Values from what was to half as far again as the furthest of the nearest successes, (n, points)."""
+    off = (rough[0] - rough[2])[np.isfinite(rough[0])]
+    side = 1.0 if np.median(off) >= 0 else -1.0
+    reach = 1.5 * np.abs(off[np.sign(off) * side >= 0]).max() + 0.05
+    was = np.clip(lever.to_unit(lever.read(v)), 0, 1)
+    return np.asarray(np.clip(was[:, None] + side * reach * np.linspace(0, 1, points + 1)[1:], 0, 1))
 
 
 def _nearest(
     case: Case, failed: Variant, levers: Sequence[Lever], guesses: Sequence[NDArray[np.float64] | None],
-    budget: Budget, rows: Sequence[NDArray[np.int64]],
+    grids: Sequence[NDArray[np.float64]], rows: NDArray[np.int64],
 ) -> list[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]]:  # fmt: skip
     """Per lever: nearest success, the failure next to it on the way there, what was; in units, NaN for none."""
     parts, places = [], []
-    for lever, guess, own in zip(levers, guesses, rows, strict=True):
-        v = failed.take(own)
+    v = failed.take(rows)
+    for lever, guess, own in zip(levers, guesses, grids, strict=True):
         was = np.clip(lever.to_unit(lever.read(v)), 0, 1)
-        grid = np.tile(np.linspace(0.0, 1.0, budget.grid), (len(own), 1))
+        grid = own
         if guess is not None:
-            grid = np.concatenate([grid, np.clip(lever.to_unit(guess[own]), 0, 1)[:, None]], axis=1)
+            grid = np.concatenate([grid, np.clip(lever.to_unit(guess[rows]), 0, 1)[:, None]], axis=1)
         grid = np.sort(grid, axis=1)
-        where = np.repeat(np.arange(len(own)), grid.shape[1])
+        where = np.repeat(np.arange(len(rows)), grid.shape[1])
         parts.append(lever.write(v.take(where), lever.from_unit(grid.ravel())))
         places.append((was, grid))
     won = _succeeds(case, parts)

@@ -33,7 +33,8 @@ FAR = 0.5
 """A start further outside of the usual ones than this share of their range is unusual."""
 TOLD_APART = 0.02
 """What is told differs when it is this share of its range off what the calibration would tell."""
-START, POLICY = "start", "policy"
+START, POLICY, REST = "start", "policy", "calibration"
+"""Causes that are no parameter: where it began, which policy acted, many small deviations together."""
 MOST_PLAYERS = 6
 
 
@@ -42,7 +43,7 @@ class Cause:
     """One deviation and its part in the failure.
 
     Attributes:
-      path: a parameter of the scene, ``told:NAME``, ``start`` or ``policy``.
+      path: a parameter of the scene, ``told:NAME``, ``start``, ``policy`` or ``calibration``.
       label: for people.
       share: Shapley's value: how much success putting it back brings, averaged over the posterior.
       actual, believed: medians (NaN where it is no single number).
@@ -218,6 +219,10 @@ class _Explainer:
                         told[i, self.task.conditioning.index(path[5:])] = usual_told[
                             self.task.conditioning.index(path[5:])
                         ]
+                    elif path == REST:
+                        for other in found.usual:
+                            if other not in found.deviating[s]:
+                                values[other][i] = found.usual[other][s]
                     elif path != START:
                         values[path][i] = found.believed[path][s]
             v = case.variant(values, seen, told, [seeds[s] for s in rows])
@@ -230,8 +235,15 @@ class _Explainer:
                 v = replace(v, starts=starts)
             return v
 
-        shares, nobody, everybody = shapley(players, lambda jobs: case.succeeds(variant(jobs)).astype(float))
+        def tries(jobs: Sequence[tuple[int, frozenset[str]]]) -> NDArray[np.float64]:
+            return case.succeeds(variant(jobs)).astype(float)
+
+        shares, nobody, everybody = shapley(players, tries)
         fails = nobody == 0
+        if fails.mean() >= HELPS and everybody[fails].mean() < HELPS:
+            # what deviates is not enough: all the rest is off, too, each by no more than the calibration allows
+            shares, nobody, everybody = shapley([(*own[: MOST_PLAYERS - 1], REST) for own in players], tries)
+            fails = nobody == 0
         bare = replace(bare, fails=float(fails.mean()))
         if bare.fails < HELPS:
             says = (
@@ -257,6 +269,8 @@ class _Explainer:
     def _cause(self, path: str, share: float, found: Found, usual_told: NDArray[np.float64]) -> Cause:
         if path == START:
             return Cause(path, "where the attempt began", share)
+        if path == REST:
+            return Cause(path, "several deviations at once, each no larger than the calibration allows", share)
         if path.startswith("told:"):
             j = self.task.conditioning.index(path[5:])
             return Cause(path, f"{path[5:]} as told", share, float(self.case.told[j]), float(usual_told[j]),
