@@ -93,13 +93,12 @@ class Views:
         """What differs between the cells from now on, ``kind:NAME.field`` -> (n, k)."""
         self._visual = dict(visual)
 
-    def fields(self, simulation: Simulation, camera: Camera) -> dict[str, Array]:
-        """Everything that differs between the cells and this camera shows."""
+    def _shown(self, camera: Camera) -> dict[str, Array]:
+        """What varies and concerns this camera."""
         own = f"camera:{camera.name}"
-        mine = {k: x for k, x in self._visual.items() if not k.startswith("camera:") or k.rpartition(".")[0] == own}
-        return self.renderer.fields_of(simulation) | mine
+        return {k: x for k, x in self._visual.items() if not k.startswith("camera:") or k.rpartition(".")[0] == own}
 
     def see(self, simulation: Simulation, camera: Camera | str, kinds: Sequence[Kind]) -> dict[str, NDArray[Any]]:
         """Pictures of the present, without delay and noise; see ``Renderer.render``."""
         c = self.camera(camera)
-        return self.renderer.render(self.renderer.positions(simulation), c, kinds, vary=self.fields(simulation, c))
+        return self.renderer.see(simulation, c, kinds, vary=self._shown(c))

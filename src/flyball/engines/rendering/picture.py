@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import struct
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from flyball.base.durable import write_durably
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
@@ -46,8 +49,6 @@ def viewable(kind: str, picture: NDArray[Any]) -> NDArray[np.uint8]:
     return picture.astype(np.uint8)
 
 
-def write_png(path: Any, kind: str, picture: NDArray[Any]) -> None:
-    """Write one picture; see ``viewable``."""
-    from flyball.base.durable import write_durably
-
-    write_durably(path, png(viewable(kind, picture)))
+def write_png(path: Path | str, kind: str, picture: NDArray[Any]) -> None:
+    """Write one picture of a kind, (h, w, ...); see ``viewable``."""
+    write_durably(Path(path), png(viewable(kind, picture)))

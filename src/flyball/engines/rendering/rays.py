@@ -24,8 +24,7 @@ class RayCaster:
 
     def __init__(self, worlds: Worlds) -> None:
         self._worlds = worlds
-        if worlds.model.nflex:
-            raise Unsupported("ray casts do not see soft bodies", where="rendering", allowed="egl, osmesa or warp")
+        worlds.rigid_only("rendering", "egl, osmesa or warp")
 
     def draw(self, poses: Poses, camera: Camera, rgb: bool, labels: bool) -> dict[str, NDArray[Any]]:
         """``depth`` (n, h, w) float32 [m], inf where nothing is; ``geom`` (n, h, w) int32, -1 where nothing is."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from flyball.base import InputError, Missing, Unsupported
 from flyball.engines.engine import Simulation
 from flyball.engines.rendering import backends, labels
+from flyball.engines.rendering.skins import Skins
 from flyball.engines.rendering.worlds import CLOSED, FIELDS, GROUPS, VIEW, Worlds
 from flyball.scenes import Camera, Scene
 
@@ -54,8 +55,7 @@ class Renderer:
     ) -> None:
         if preset not in PRESETS:
             raise Missing.named("preset", preset, PRESETS, where="rendering")
-        mjcf, own = (scene, {}) if isinstance(scene, str) else (scene.model, scene.assets)
-        self._worlds = Worlds(mjcf, {**own, **(assets or {})})
+        self._worlds = Worlds(scene, assets)
         self._wish, self._preset = backend, preset
         self._backends: dict[str, Any] = {}
         if backend != "auto":
@@ -68,7 +68,7 @@ class Renderer:
 
     @property
     def geoms(self) -> list[str]:
-        """Name table of the first number of ``segmentation``: geoms by id ("" where unnamed), then soft bodies."""
+        """Name table of the first number of ``segmentation``: geoms by id ("" where unnamed), then flexes."""
         m = self._worlds.model
         flexes = [mujoco.mj_id2name(m, mujoco.mjtObj.mjOBJ_FLEX, i) or "" for i in range(m.nflex)]
         return self._worlds.names("geom") + flexes
@@ -91,6 +91,8 @@ class Renderer:
         vary: Mapping[str, Array] | None = None,
         after: Array | None = None,
         vary_after: Mapping[str, Array] | None = None,
+        particles: Mapping[str, Array] | None = None,
+        particles_after: Mapping[str, Array] | None = None,
     ) -> dict[str, NDArray[Any]]:
         """Pictures of n worlds in order, without noise (``Camera.observe`` adds it).
 
@@ -100,6 +102,9 @@ class Renderer:
           vary: fields that differ between worlds, field -> (n,) or (n, k); see ``worlds.VARIABLE``.
           after: the second state of ``flow``, (n, nq).
           vary_after: fields in the second state (default: as in the first).
+          particles: where the scene's deformables are, as engines read it: ``cloth|soft|granular:NAME.positions`` ->
+            (n, k, 3) [m]. What is left out lies as authored.
+          particles_after: in the second state (default: as in the first).
 
         Returns:
           ``rgb`` (n, h, w, 3) uint8;
@@ -128,10 +133,11 @@ class Renderer:
                 raise InputError(
                     f"after of shape {np.shape(after)}", where="rendering", allowed=f"{np.shape(positions)}"
                 )
-            worlds.load(after, (vary if vary_after is None else vary_after) or {}, camera)
+            moved = particles if particles_after is None else particles_after
+            worlds.load(after, (vary if vary_after is None else vary_after) or {}, camera, moved)
             poses_end = worlds.poses(camera)
             end = drawer.draw(poses_end, camera, False, True)
-        worlds.load(positions, vary or {}, camera)
+        worlds.load(positions, vary or {}, camera, particles)
         if worlds.n == 0:
             raise InputError("no worlds", where="rendering", allowed="positions (n >= 1, nq)")
         poses = worlds.poses(camera)
@@ -182,18 +188,33 @@ class Renderer:
           InputError: a joint without a name: engines are asked by name.
         """
         fields = self.fields_of(simulation) | dict(vary or {})
-        return self.render(self.positions(simulation), camera, kinds, vary=fields)
+        positions, particles = self.state(simulation.read(self.reads(simulation)), simulation.n)
+        return self.render(positions, camera, kinds, vary=fields, particles=particles)
 
-    def positions(self, simulation: Simulation) -> Array:
-        """Joint positions of an engine's worlds, (n, nq)."""
+    def reads(self, simulation: Simulation) -> list[str]:
+        """Fields of an engine that say where everything is, for ``state``.
+
+        Raises:
+          InputError: a joint without a name: engines are asked by name.
+          Unsupported: deformables of which this renderer was not told.
+        """
         m = self._worlds.model
         names = [m.joint(j).name for j in range(m.njnt)]
         if not all(names):
             raise InputError(f"joint {names.index('')} has no name", where="rendering", allowed="named joints")
-        if not names:
-            return np.zeros((simulation.n, 0))
-        read = simulation.read([f"joint:{name}.position" for name in names])
-        return np.concatenate([read[f"joint:{name}.position"] for name in names], axis=1)
+        known = self._worlds.skins.reads
+        for read in Skins(getattr(getattr(simulation, "scene", None), "deformables", ())).reads:
+            if read not in known:
+                raise Unsupported(
+                    f"{read.rpartition('.')[0]} is not drawn", where="rendering", allowed="Renderer(scene)"
+                )
+        return [*(f"joint:{name}.position" for name in names), *known]
+
+    def state(self, read: Mapping[str, Array], n: int) -> tuple[Array, dict[str, Array]]:
+        """Positions (n, nq) and particles, of ``reads``."""
+        joints = [x for name, x in read.items() if name.startswith("joint:")]
+        particles = {k: np.asarray(read[k], float).reshape(n, -1, 3) for k in self._worlds.skins.reads}
+        return np.concatenate([np.zeros((n, 0)), *joints], axis=1), particles
 
     def overview(self, positions: Array, width: int = 320, height: int = 240) -> Camera:
         """A camera for people: sees all of the first world but floors and height fields, from its front left.
@@ -206,9 +227,10 @@ class Renderer:
         d = worlds.at(0)
         thing = (m.geom_rbound > 0) & np.isin(m.geom_group, np.flatnonzero(GROUPS))  # a plane has no bound
         centre, radius = np.asarray(m.stat.center, float), float(m.stat.extent)
-        if thing.any():
-            p, r = d.geom_xpos[thing], m.geom_rbound[thing, None]
-            low, high = (p - r).min(axis=0), (p + r).max(axis=0)
+        p, r = d.geom_xpos[thing], m.geom_rbound[thing, None]
+        bounds = [*zip(p - r, p + r, strict=True), *worlds.skins.bounds()]
+        if bounds:
+            low, high = np.min([a for a, _ in bounds], axis=0), np.max([b for _, b in bounds], axis=0)
             centre, radius = (low + high) / 2, float(np.linalg.norm(high - low)) / 2
         away = np.array([0.61, -0.61, 0.5])
         fovy = 40.0

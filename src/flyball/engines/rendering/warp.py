@@ -110,7 +110,7 @@ class RayTracer:
             data.light_xpos.assign(poses.light_position[index].astype(np.float32))
             data.light_xdir.assign(poses.light_direction[index].astype(np.float32))
         if worlds.model.nflex:
-            data.flexvert_xpos.assign(np.stack([worlds.at(i).flexvert_xpos for i in index]).astype(np.float32))
+            data.flexvert_xpos.assign(np.stack([worlds.at(i).flexvert_xpos.copy() for i in index]).astype(np.float32))
         for field in (*_PER_WORLD, *_LIGHTS):
             values = worlds.varied(field)
             mine = values[index] if len(values) > 1 else values

@@ -18,7 +18,8 @@ from mujoco.batch import Batch
 from numpy.typing import NDArray
 
 from flyball.base import InputError, Missing, Unsupported
-from flyball.scenes.camera import Camera
+from flyball.engines.rendering.skins import Skins
+from flyball.scenes import Camera, Scene
 
 Array = NDArray[np.float64]
 
@@ -92,13 +93,17 @@ class Worlds:
     """A model of its own, and data put to one world after another.
 
     Args:
-      mjcf: the model.
-      assets: files that the model names, name -> bytes.
+      scene: or the MJCF of a model alone.
+      assets: files that the model names, name -> bytes; a scene brings its own.
     """
 
-    def __init__(self, mjcf: str, assets: Mapping[str, bytes] | None = None) -> None:
+    def __init__(self, scene: Scene | str, assets: Mapping[str, bytes] | None = None) -> None:
+        mjcf, files, deformables = (
+            (scene, {}, ()) if isinstance(scene, str) else (scene.model, scene.assets, scene.deformables)
+        )
+        self.skins = Skins(deformables)
         try:
-            spec = mujoco.MjSpec.from_string(mjcf, assets=dict(assets or {}))
+            spec = mujoco.MjSpec.from_string(mjcf, assets={**files, **(assets or {})})
             spec.worldbody.add_camera(name=VIEW)
             dark = not spec.lights
             if dark:  # a spot: the shadow map of a directional light speckles surfaces that it grazes
@@ -106,6 +111,7 @@ class Worlds:
                     name=LAMP, type=mujoco.mjtLightType.mjLIGHT_SPOT, cutoff=60, exponent=0, diffuse=(0.7, 0.7, 0.7),
                     ambient=(0.25, 0.25, 0.25), specular=(0.2, 0.2, 0.2),
                 )  # fmt: skip
+            self.skins.add(spec)
             self.model: mujoco.MjModel = spec.compile()
         except ValueError as err:
             raise InputError(f"the model does not compile: {err}", where="rendering") from err
@@ -114,6 +120,7 @@ class Worlds:
             away = np.array([-0.82, -0.66, 2.5])
             m.light_pos[-1] = m.stat.center + away * m.stat.extent
             m.light_dir[-1] = -away / np.linalg.norm(away)
+        self.skins.find(self.model)
         self.data = mujoco.MjData(self.model)
         self.view: int = self.model.camera(VIEW).id
         self.n = 0
@@ -123,13 +130,20 @@ class Worlds:
         self._cameras: dict[str, Array] = {}
         self._own: dict[str, Array] = {}
 
-    def load(self, positions: Array, vary: Mapping[str, Array], camera: Camera | None = None) -> None:
+    def load(
+        self,
+        positions: Array,
+        vary: Mapping[str, Array],
+        camera: Camera | None = None,
+        particles: Mapping[str, Array] | None = None,
+    ) -> None:
         """Take n worlds.
 
         Args:
           positions: joint positions as in MuJoCo's qpos, (n, nq).
           vary: field -> (n,) or (n, k); see ``VARIABLE``.
           camera: the one whose pose may vary.
+          particles: where deformables are, see ``Skins.load``.
         """
         q = np.asarray(positions, float)
         if q.ndim != 2 or q.shape[1] != self.model.nq or not np.isfinite(q).all():
@@ -137,6 +151,7 @@ class Worlds:
                 f"positions of shape {q.shape}", where="rendering", allowed=f"finite, (n, nq = {self.model.nq})"
             )
         self._restore()
+        self.skins.load(particles, len(q))
         self.n, self.positions, self._set, self._mocap, self._cameras = len(q), q, [], [], {}
         for name, x in vary.items():
             values = np.asarray(x, float).reshape(len(x), -1)
@@ -231,6 +246,16 @@ class Worlds:
         count = {"geom": "ngeom", "body": "nbody", "material": "nmat", "light": "nlight"}[kind]
         return [mujoco.mj_id2name(self.model, _OBJECTS[kind], i) or "" for i in range(int(getattr(self.model, count)))]
 
+    def rigid_only(self, where: str, allowed: str) -> None:
+        """For what casts MuJoCo's rays, which meet geoms alone.
+
+        Raises:
+          Unsupported: naming what is soft.
+        """
+        if m := self.model.nflex:
+            names = [mujoco.mj_id2name(self.model, mujoco.mjtObj.mjOBJ_FLEX, i) for i in range(m)]
+            raise Unsupported(f"ray casts do not see {names[0] or 'soft bodies'}", where=where, allowed=allowed)
+
     def at(self, i: int) -> mujoco.MjData:
         """MuJoCo's data of world i: kinematics, cameras and lights; the model holds that world's fields."""
         m, d = self.model, self.data
@@ -244,6 +269,7 @@ class Worlds:
         mujoco.mj_camlight(m, d)
         if m.nflex:
             mujoco.mj_flex(m, d)
+            self.skins.put(d, i)
         return d
 
     def batch(self, threads: int) -> Batch:

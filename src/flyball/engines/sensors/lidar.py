@@ -12,8 +12,9 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from flyball.base import InputError, Unsupported
+from flyball.base import InputError
 from flyball.engines.rendering.worlds import GROUPS, Worlds
+from flyball.scenes import Scene
 
 Array = NDArray[np.float64]
 
@@ -59,14 +60,13 @@ class LidarScanner:
     """Scans worlds of one model.
 
     Args:
-      mjcf: the model.
+      scene: or the MJCF of a model alone.
       threads: CPU threads (0: all); ranges are the same for any number.
     """
 
-    def __init__(self, mjcf: str, *, assets: Mapping[str, bytes] | None = None, threads: int = 0) -> None:
-        self._worlds, self._threads = Worlds(mjcf, assets), threads
-        if self._worlds.model.nflex:
-            raise Unsupported("ray casts do not see soft bodies", where="lidar", allowed="models without")
+    def __init__(self, scene: Scene | str, *, assets: Mapping[str, bytes] | None = None, threads: int = 0) -> None:
+        self._worlds, self._threads = Worlds(scene, assets), threads
+        self._worlds.rigid_only("lidar", "rigid bodies")
 
     def scan(
         self, positions: Array, lidar: Lidar, *, vary: Mapping[str, Array] | None = None
