@@ -1,8 +1,8 @@
 """Cloth, soft bodies and grains in pictures, seen from straight above, where closed forms are short.
 
 Declared tolerances: flat faces 1e-4 m (the depth buffer at 1 m, and 1e-5 m of drawn thickness). A grain is drawn as a
-sphere of 80 triangles, which lie up to 5.9 % of the radius inside (a face's circumradius is 0.34 radii, so its middle is
-at sqrt(1 - 0.34^2)), and whose outline is as large as a circle within 12 %.
+sphere of 80 triangles, which lie up to 5.9 % of the radius inside (a face's circumradius is 0.34 radii, so its middle
+is at sqrt(1 - 0.34^2)), and whose outline is as large as a circle within 12 %.
 """
 
 from types import SimpleNamespace
@@ -17,8 +17,8 @@ from flyball.scenes import Camera, Scene
 from flyball.scenes.deformable import Cloth, Granular, Soft
 
 MODEL = """<mujoco><worldbody><light pos="0 0 3"/><geom name="floor" type="plane" size="4 4 .1"/>
-<body name="slab" pos="0 -.4 .1"><joint name="slab" type="slide"/><geom name="slab" type="box" size=".05 .05 .05"/></body>
-</worldbody></mujoco>"""
+<body name="slab" pos="0 -.4 .1"><joint name="slab" type="slide"/><geom name="slab" type="box" size=".05 .05 .05"/>
+</body></worldbody></mujoco>"""
 FLAG = Cloth("flag", position=(-0.4, 0.1, 0.3), size=(0.3, 0.2), cells=(6, 4))
 BLOCK = Soft("block", position=(0.1, 0.1, 0.0), size=(0.2, 0.2, 0.15))
 BALL = Granular("ball", position=(-0.1, -0.2, 0.0), size=(0.2, 0.2, 0.2), spacing=0.2, jitter=0.0)
@@ -72,7 +72,7 @@ def test_their_pixels_are_as_many_as_their_area(renderer):
 
 def test_points_are_where_the_engine_says_in_each_world(renderer):
     rest, _ = FLAG.mesh()
-    moved = np.stack([rest, rest + (0, 0, 0.2), rest + (0.1, 0, 0.05) + 0.1 * rest[:, :1] * (0, 0, 1)])
+    moved = np.stack([rest, rest + np.array([0, 0, 0.2]), rest + (0.1, 0, 0.05) + 0.1 * rest[:, :1] * (0, 0, 1)])
     q = renderer.start(n=3)
     both = renderer.render(q, CAMERA, ("rgb", "depth", "segmentation"), particles={READ: moved})
     for i, z in enumerate((0.3, 0.5, 0.3 + 0.05 + 0.1 * -0.25)):
