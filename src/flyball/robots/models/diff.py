@@ -45,7 +45,7 @@ class Change:
         """One line for people."""
         if self.what != "changed":
             return f"{self.kind} {self.name}: {self.what}"
-        return f"{self.kind} {self.name}: {self.field} {self.before} -> {self.after}"
+        return f"{self.kind} {self.name}: {self.field} {self.before} -> {self.after}".replace(" : ", ": ")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def diff(a: Model, b: Model) -> DiffReport:
                 tally["lost"] += 1
                 changes.append(Change(word, name, "lost"))
                 continue
-            found = list(_changed(kind, element, after[name], a, b))
+            found = [*_changed(kind, element, after[name], a, b), *_further(kind, element.name, after[name].name, a, b)]
             tally["changed" if found else "equal"] += 1
             changes += [Change(word, name, "changed", f, _text(x), _text(y)) for f, x, y in found]
         for name in after:
@@ -100,8 +100,29 @@ def diff(a: Model, b: Model) -> DiffReport:
     for name in sorted({*a.option} & {*b.option}):
         if not _same(name, a.option[name], b.option[name]):
             changes.append(Change("option", name, "changed", "value", _text(a.option[name]), _text(b.option[name])))
-    changes += [Change("other", text, "lost") for text in a.uncovered if text not in b.uncovered]
+    for kind in {**a.rest, **b.rest}:
+        if kind not in KINDS:
+            changes += _beside(kind, a.rest.get(kind, {}), b.rest.get(kind, {}))
     return DiffReport(tuple(changes), counts)
+
+
+def _further(kind: str, before: str, after: str, a: Model, b: Model) -> list[tuple[str, Any, Any]]:
+    """What differs in the rest of an element."""
+    x, y = (model.rest.get(kind, {}).get(name, {}) for model, name in ((a, before), (b, after)))
+    return [(k, x[k], y[k]) for k in x if k in y and not _same(k, x[k], y[k])]
+
+
+def _beside(kind: str, x: Mapping[str, Mapping[str, Any]], y: Mapping[str, Mapping[str, Any]]) -> list[Change]:
+    """Changes of a kind that has no table."""
+    word = _singular(kind)
+    out = [Change(word, name, "lost") for name in x if name not in y]
+    for name in x.keys() & y.keys():
+        out += [
+            Change(word, name, "changed", k, _text(v), _text(y[name].get(k)))
+            for k, v in x[name].items()
+            if not _same(k, v, y[name].get(k))
+        ]
+    return out + [Change(word, name, "added") for name in y if name not in x]
 
 
 def _keyed(kind: str, model: Model) -> dict[str, Any]:
@@ -121,7 +142,9 @@ def _keyed(kind: str, model: Model) -> dict[str, Any]:
 
 
 def _singular(kind: str) -> str:
-    return {"bodies": "body", "meshes": "mesh", "equalities": "equality"}.get(kind, kind[:-1])
+    irregular = {"bodies": "body", "meshes": "mesh", "equalities": "equality", "flexes": "flex"}
+    whole = ("visual", "size")
+    return irregular.get(kind, kind if kind in whole else kind[:-1])
 
 
 def _changed(kind: str, x: Any, y: Any, a: Model, b: Model) -> list[tuple[str, Any, Any]]:

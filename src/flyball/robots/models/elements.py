@@ -223,6 +223,7 @@ def pair(p: Pair) -> Spelled:
     a = _Attributes(geom1=first, geom2=second, condim=str(p.condim), friction=numbers(p.friction))
     a |= {"margin": number(p.margin), "gap": number(p.gap), "solref": numbers(p.solref), "solimp": numbers(p.solimp)}
     a.put("solreffriction", p.solref_friction, (0, 0))
+    a.put("adhesion", p.adhesion, 0)
     return Spelled("pair", a)
 
 
@@ -316,6 +317,38 @@ def sensor(s: Sensor) -> Spelled | None:
     return Spelled(tag, a)
 
 
+_FURTHER: dict[str, dict[str, object]] = {  # kind -> field of the rest -> default
+    "sites": {"group": 0, "rgba": (0.5, 0.5, 0.5, 1), "user": None},
+    "cameras": {"ipd": 0.068, "user": None},
+    "lights": {"softness": 0.2},
+    "tendons": {"group": 0, "width": 0.003, "rgba": (0.5, 0.5, 0.5, 1), "user": None},
+    "actuators": {"group": 0, "actearly": False, "lengthrange": (0, 0), "user": None},
+    "sensors": {"user": None},
+    "joints": {"group": 0, "user": None},
+    "geoms": {"user": None},
+    "bodies": {"user": None, "sleep": "auto"},
+}
+
+
+def further(kind: str, rest: Mapping[str, object]) -> dict[str, str]:
+    """Attributes of what else an element's author said; see ``Model.rest``.
+
+    Args:
+      kind: as in ``Model``.
+    """
+    a = _Attributes()
+    for key, default in _FURTHER.get(kind, {}).items():
+        value = rest.get(key)
+        if isinstance(default, bool):
+            value = bool(np.any(np.asarray(value, float)))
+        if value is None or (default is None and not np.any(np.asarray(value, float))):
+            continue
+        if key in ("ipd", "softness", "rgba"):  # which MuJoCo keeps in single precision
+            value = [float(str(np.float32(x))) for x in np.ravel(np.asarray(value, float))]
+        a.put(key, value, default)
+    return a
+
+
 def option(values: Mapping[str, object]) -> dict[str, str]:
     """Attributes of ``<option>``, without flags."""
     a = _Attributes()
@@ -327,11 +360,33 @@ def option(values: Mapping[str, object]) -> dict[str, str]:
         "density": 0,
         "viscosity": 0,
         "impratio": 1,
+        "tolerance": 1e-8,
+        "iterations": 100,
+        "ls_tolerance": 0.01,
+        "ls_iterations": 50,
+        "noslip_tolerance": 1e-6,
+        "noslip_iterations": 0,
+        "ccd_tolerance": 1e-6,
+        "ccd_iterations": 35,
+        "sdf_iterations": 10,
+        "sdf_initpoints": 40,
+        "sleep_tolerance": 1e-3,
+        "o_margin": 0,
+        "o_solref": _SOLREF,
+        "o_solimp": _SOLIMP,
+        "o_friction": (1, 1, 0.005, 0.0001, 0.0001),
     }.items():
         if key in values:
             a.put(key, values[key], default)
-    words = {"implicitfast": "implicitfast", "implicit": "implicit", "rk4": "RK4", "euler": "Euler"}
-    a.put("integrator", words.get(str(values.get("integrator", "euler")), "Euler"), "Euler")
+    off = int(np.ravel(np.asarray(values.get("disableactuator", 0), float))[0])
+    if off:
+        a["actuatorgroupdisable"] = " ".join(str(g) for g in range(31) if off >> g & 1)
+    a.put("jacobian", str(values.get("jacobian", "auto")), "auto")
+    solvers = {"pgs": "PGS", "cg": "CG", "newton": "Newton"}
+    a.put("solver", solvers.get(str(values.get("solver", "newton")), "Newton"), "Newton")
+    words = {"rk4": "RK4", "euler": "Euler"}
+    integrator = str(values.get("integrator", "euler"))
+    a.put("integrator", words.get(integrator, integrator), "Euler")
     a.put("cone", str(values.get("cone", "pyramidal")), "pyramidal")
     return a
 

@@ -234,6 +234,7 @@ class Pair:
     solref: Array
     solimp: Array
     solref_friction: Array
+    adhesion: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -371,7 +372,9 @@ class Model:
     option: Mapping[str, Any] = field(default_factory=dict)
     start: Mapping[str, Array] = field(default_factory=dict)
     uncovered: tuple[str, ...] = ()
-    """Kinds of element the model has and this table does not describe, e.g. ``flexes (2)``."""
+    """Kinds of element the model has and these tables do not describe, e.g. ``flexes (2)``."""
+    rest: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    """Kind -> element -> field -> what else its author may have said; see ``flyball.robots.models.remainder``."""
 
     @property
     def mass(self) -> float:

@@ -11,6 +11,7 @@ has to be there:
     set              kind of element (joint, geom, body, mesh) -> name -> attributes; "" takes an attribute away
     add              elements that the format lacks: ``{"in": "actuator" | "sensor" | "tendon" | ... | "body:NAME",
                      "element": tag, "attributes": {...}, "children": [...]}``
+    settings         place (visual/global, statistic, size, ...) -> attributes; see ``flyball.robots.models.settings``
     join             body -> the links that stand for its further degrees of freedom, outermost first (URDF)
     keyframes        name -> ``{"time", "qpos", "qvel", "act", "ctrl", "mocap"}``, each by joint, actuator or body
 
@@ -31,7 +32,7 @@ import numpy as np
 
 from flyball.base import Damaged, InputError, Unsupported
 from flyball.base.durable import write_durably
-from flyball.robots.models import elements
+from flyball.robots.models import elements, settings
 from flyball.robots.models.elements import Spelled, number, numbers
 from flyball.robots.models.markup import Document, is_finite
 from flyball.robots.models.model import Model
@@ -45,6 +46,7 @@ _KEYS = {
     "model": str,
     "velocity_limits": dict,
     "option": dict,
+    "settings": dict,
     "set": dict,
     "add": list,
     "join": dict,
@@ -99,6 +101,9 @@ def checked(data: Any, where: str) -> dict[str, Any]:
         if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit >= 0:
             raise InputError(f"velocity_limits: {joint}: {limit!r}", where=where, allowed="a number >= 0")
     _attributes(data.get("option", {}), f"{where}: option")
+    for place, attributes in data.get("settings", {}).items():
+        _attributes(attributes, f"{where}: settings: {place}")
+    settings.put(Element("mujoco"), data.get("settings", {}), f"{where}: settings")
     for kind, table in data.get("set", {}).items():
         if kind not in _SETTABLE or not isinstance(table, dict):
             raise InputError(f"set: {kind!r}", where=where, allowed=", ".join(_SETTABLE))
@@ -185,6 +190,8 @@ def summary(data: Mapping[str, Any]) -> list[str]:
     lines += [f"in {place}: {counted(tags)}" for place, tags in sorted(places.items())]
     if data.get("option"):
         lines.append(f"option: {counted(data['option'])}")
+    if data.get("settings"):
+        lines.append(f"settings: {', '.join(data['settings'])}")
     if data.get("join"):
         lines.append(f"joints that share a body, or lie off its origin: {counted(data['join'])}")
     if data.get("keyframes"):
@@ -231,6 +238,7 @@ def extras(model: Model, kinds: Iterable[str]) -> tuple[dict[str, Any], list[str
                 what = getattr(element, "kind", getattr(element, "dynamics", ""))
                 lost.append(f"{kind[:-1]} {element.name}: the sidecar does not carry {what} {kind}")
             else:
+                spelled.attributes |= elements.further(kind, model.rest.get(kind, {}).get(element.name, {}))
                 add.append(added(place(element), spelled))
     data: dict[str, Any] = {"flyball_sidecar": VERSION, "model": model.name}
     if add:
@@ -267,6 +275,7 @@ def apply(document: Document, data: Mapping[str, Any]) -> list[str]:
         option = document.add(root, "option", {}, root) if option is None else option
         for key, value in data["option"].items():
             option.set(key, value)
+    settings.put(root, data.get("settings", {}), document.where)
     named: dict[tuple[str, str], Element] = {}
     for e in root.iter():
         if e.get("name"):

@@ -18,7 +18,7 @@ from xml.etree.ElementTree import Element, SubElement
 import numpy as np
 
 from flyball.base.durable import make_folder, write_durably
-from flyball.robots.models import elements, sidecar
+from flyball.robots.models import elements, settings, sidecar
 from flyball.robots.models.elements import number, numbers
 from flyball.robots.models.facts import rotation
 from flyball.robots.models.imported import Imported, ReadOptions
@@ -85,6 +85,7 @@ def _difference(imported: Imported, writer: _Writer, path: Path, text: str) -> t
             add.insert(0, sidecar.added(f"body:{j.body}", elements.joint(j)))
         else:
             change["joint"][j.name] = _changes(elements.joint(j), elements.joint(back.joints[j.name]))
+            change["joint"][j.name] |= elements.further("joints", model.rest["joints"][j.name])
     for g in model.geoms.values():
         spelled = elements.geom(g)
         if spelled is None:
@@ -95,14 +96,16 @@ def _difference(imported: Imported, writer: _Writer, path: Path, text: str) -> t
             changes = _changes(spelled, elements.geom(back.geoms[g.name]))
             if g.kind == "mesh":
                 changes.pop("mesh", None)  # named after its file
-            change["geom"][g.name] = changes
+            change["geom"][g.name] = changes | elements.further("geoms", model.rest["geoms"][g.name])
     for b in model.bodies.values():
-        own = {"gravcomp": number(b.gravcomp)} if b.gravcomp else {}
+        own = elements.further("bodies", model.rest["bodies"][b.name])
+        own |= {"gravcomp": number(b.gravcomp)} if b.gravcomp else {}
         change["body"][b.name] = own | ({"mocap": "true"} if b.mocap else {})
     extra["set"] = {
         kind: kept for kind, table in change.items() if (kept := {name: a for name, a in table.items() if a})
     }
     extra["join"] = writer.join
+    extra["settings"] = settings.settings(parse(imported.mjcf.encode(), imported.name).root)
     lost += [f"{what}: neither URDF nor the sidecar carries them" for what in model.uncovered]
     return {k: v for k, v in extra.items() if v}, lost
 

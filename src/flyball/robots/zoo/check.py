@@ -184,20 +184,21 @@ def _actuators(model: Any, data: Any) -> Iterator[Finding]:
     inertia = np.zeros((model.nv, model.nv))
     mujoco.mj_fullM(model, data, inertia)
     joints = int(mujoco.mjtTrn.mjTRN_JOINT), int(mujoco.mjtTrn.mjTRN_JOINTINPARENT)
-    for a in range(model.nu):
+    for a in range(model.nactuator):
+        c, (gear, *_) = int(model.actuator_ctrladr[a]), model.actuator_gear[model.actuator_outadr[a]]
         element, on_joint = _name(model, "actuator", a), int(model.actuator_trntype[a]) in joints
         j = int(model.actuator_trnid[a, 0])
         bounded = model.actuator_forcelimited[a] or (on_joint and model.jnt_actfrclimited[j])
-        if not bounded and not (model.actuator_ctrllimited[a] and model.actuator_biastype[a] == 0):
+        if not bounded and not (model.actuator_ctrllimited[c] and model.actuator_biastype[a] == 0):
             yield Finding("note", element, "has no force limit")
-        if not model.actuator_gear[a].any():
+        if not model.actuator_gear[model.actuator_outadr[a]].any():
             yield Finding("error", element, "has gear 0: it moves nothing")
         stiffness = -float(model.actuator_biasprm[a, 1]) if model.actuator_biastype[a] == 1 else 0.0
         if not (on_joint and stiffness > 0 and model.jnt_type[j] >= 2):
             continue
-        if model.actuator_ctrllimited[a] and model.jnt_limited[j] and model.actuator_gear[a, 0]:
-            (low, high), gear = model.jnt_range[j], model.actuator_gear[a, 0]
-            low_c, high_c = sorted(model.actuator_ctrlrange[a] / gear)
+        if model.actuator_ctrllimited[c] and model.jnt_limited[j] and gear:
+            low, high = model.jnt_range[j]
+            low_c, high_c = sorted(model.actuator_ctrlrange[c] / gear)
             if low_c < low - 1e-3 or high_c > high + 1e-3:
                 text = f"accepts targets in [{low_c:.3g}, {high_c:.3g}], its joint moves in [{low:.3g}, {high:.3g}]"
                 yield Finding("note", element, text)

@@ -17,7 +17,7 @@ from pxr import Sdf, Usd, UsdPhysics
 from flyball.robots.models.facts import rotation
 from flyball.robots.models.model import Actuator, Equality, Model, Sensor
 from flyball.scenes.usd.author import IDENTITY, Author, apply, exact, put, quatf, vec3f
-from flyball.scenes.usd.vocabulary import ACTUATOR, EQUALITY, INPUTS, PAIR, TENDON
+from flyball.scenes.usd.vocabulary import ACTUATOR, EQUALITY, INPUTS, INTERPOLATION, PAIR, TENDON
 
 _KIND = {"joint_in_parent": "joint", "slider_crank": "site", "xbody": "body"}
 """Which table an actuator's or sensor's target stands in, where the word is another."""
@@ -57,6 +57,7 @@ class Mechanisms:
         values: dict[str, Any] = {k: getattr(t, k) for k in ("stiffness", "damping", "frictionloss", "armature")}
         values |= {"springlength": t.springlength, "margin": t.margin, "group": int(m.tendon_group[i])}
         values |= {"solref": solver[:2], "solimp": solver[2:7], "width": float(m.tendon_width[i])}
+        values["rgba"] = self.model.rest["tendons"][name]["rgba"]
         values |= {"friction_solref": solver[7:9], "friction_solimp": solver[9:14]}
         self.author.rules(prim, TENDON, values)
         if np.any(solver[14:]):
@@ -124,7 +125,7 @@ class Mechanisms:
             self.author.targets(prim, "mjc:sliderSite" if kind == "site" and a.target_kind != "site" else "mjc:refSite",
                                 "site", [a.second])  # fmt: skip
         values: dict[str, Any] = {r.fact: getattr(a, r.fact, None) for r in ACTUATOR}
-        length = np.array(m.actuator_lengthrange[i], float)
+        length = np.array(m.actuator_lengthrange[m.actuator_outadr[i]], float)
         history = np.ravel(m.actuator_history[i])
         values |= {
             "group": int(m.actuator_group[i]),
@@ -137,7 +138,7 @@ class Mechanisms:
             "damping": a.other[3:6],
             "input": INPUTS.get(int(np.ravel(m.actuator_ctrlspec[i])[0]), ""),
             "samples": int(history[0]),
-            "interpolation": ("zoh", "linear", "cubic")[int(history[1])],
+            "interpolation": INTERPOLATION[int(history[1])],
         }
         self.author.rules(prim, ACTUATOR, values)
         ranges = {"ctrl": a.ctrlrange, "force": a.forcerange, "act": a.actrange}
@@ -261,7 +262,8 @@ class Mechanisms:
             api.CreateFilteredPairsRel().AddTarget(self.author.paths["body", two])
         geoms = [*self.model.geoms]
         for i, p in enumerate(self.model.pairs.values()):
-            prim = self.author.define(self.author.scope("Contacts"), f"pair{i}", "Scope", "pair")
+            name = self.m.pair(i).name or f"pair{i}"
+            prim = self.author.define(self.author.scope("Contacts"), name, "Scope", "pair")
             names = [geoms[int(self.m.pair_geom1[i])], geoms[int(self.m.pair_geom2[i])]]
             self.author.targets(prim, "flyball:contact:between", "geom", names)
             self.author.rules(prim, PAIR, p)
@@ -315,6 +317,11 @@ class Mechanisms:
             put(prim, "flyball:sensor:noise", "Double", s.noise)
         if np.any(s.other):
             put(prim, "flyball:sensor:parameters", "DoubleArray", s.other)
+        rest = self.model.rest["sensors"][s.name]
+        if np.any(rest["history"]):
+            put(prim, "flyball:sensor:history", "IntArray", rest["history"])
+        if np.any(rest["interval"]):
+            put(prim, "flyball:sensor:interval", "DoubleArray", rest["interval"])
 
     def _keyframes(self) -> None:
         for key in self.model.keyframes.values():

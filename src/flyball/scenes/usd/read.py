@@ -15,6 +15,7 @@ from pxr import Usd, UsdGeom, UsdPhysics
 
 from flyball.robots.models.facts import rotation
 from flyball.robots.models.model import Array
+from flyball.robots.models.settings import PLACES, put
 from flyball.scenes.usd.parsed import Parsed
 from flyball.scenes.usd.read_actuators import ActuatorsReader
 from flyball.scenes.usd.read_joints import JointsReader
@@ -160,8 +161,19 @@ class _Reader:
         off = v.get(prim, "mjc:option:actuatorgroupdisable", "IntArray")
         if off is not None and len(off):
             option.set("actuatorgroupdisable", word(off))
+        self._settings(root, prim)
         # other tools' files leave the unit of mjc:ref and mjc:springref to this, whose fallback is degrees
         self.joints.degrees = v.get(prim, "mjc:compiler:angle", "Token") != "radian"
+
+    def _settings(self, root: Element, prim: Usd.Prim) -> None:
+        told: dict[str, dict[str, str]] = {}
+        for place in PLACES:
+            start = f"flyball:{place.replace('/', ':')}:"
+            for attribute in prim.GetAttributes():
+                name = str(attribute.GetName())
+                if name.startswith(start):
+                    told.setdefault(place, {})[name.removeprefix(start)] = self.values.get(prim, name, "String") or ""
+        put(root, told, f"{self.values.where} {prim.GetPath()}")
 
     # bodies -----------------------------------------------------------------------------------------------
 
@@ -174,6 +186,9 @@ class _Reader:
             gravcomp = v.get(prim, "mjc:body:gravcomp", "Float")
         if gravcomp:
             e.set("gravcomp", word(gravcomp))
+        sleep = v.get(prim, "flyball:sleep", "Token")
+        if sleep:
+            e.set("sleep", sleep)
         if is_kinematic(prim):
             if node.parent is None and not node.links and not self._has_children(path):
                 e.set("mocap", "true")

@@ -33,7 +33,7 @@ class ActuatorsReader:
 
     def write(self, section: Element) -> None:
         """Append to the section."""
-        driven: dict[Any, Usd.Prim] = {}
+        driven: dict[Any, list[Usd.Prim]] = {}
         for prim in self.refs.prims:
             if is_kind(prim, "actuator"):
                 self._actuator(section, prim, driven)
@@ -45,7 +45,7 @@ class ActuatorsReader:
             else:
                 self._drive(section, prim, joint, name, angular)
 
-    def _actuator(self, section: Element, prim: Usd.Prim, driven: dict[Any, Usd.Prim]) -> None:
+    def _actuator(self, section: Element, prim: Usd.Prim, driven: dict[Any, list[Usd.Prim]]) -> None:
         v = self.refs.values
         targets = self.refs.targets(prim, "mjc:target")
         if len(targets) != 1:
@@ -80,7 +80,7 @@ class ActuatorsReader:
         SubElement(section, "general", e)
         self.refs.taken.add(prim.GetPath())
         if "joint" in e:
-            driven[target] = prim
+            driven.setdefault(target, []).append(prim)
 
     def _shorten(self, prim: Usd.Prim, e: dict[str, str]) -> None:
         """MJCF's own limits on how many numbers an attribute may have."""
@@ -88,17 +88,20 @@ class ActuatorsReader:
             if key in e and len(e[key].split()) > 10:
                 raise self.refs.values.bad(prim, f"{key} has {len(e[key].split())} numbers", "up to 10")
 
-    def _compare(self, prim: Usd.Prim, name: str, angular: bool, actuator: Usd.Prim) -> None:
-        bias = self.refs.values.get(actuator, "mjc:biasPrm", "DoubleArray")
-        gear = self.refs.values.get(actuator, "mjc:gear", "DoubleArray")
-        drive = UsdPhysics.DriveAPI(prim, name)
-        if bias is None or len(bias) < 3:
-            return
-        ours = drive_gains(bias, np.ones(6) if gear is None else gear, angular)
-        theirs = [
-            self.refs.values.number(prim, a, 0.0) or 0.0 for a in (drive.GetStiffnessAttr(), drive.GetDampingAttr())
-        ]
-        if any(abs(a - b) > DRIVE_TOLERANCE * max(abs(a), abs(b)) for a, b in zip(ours, theirs, strict=True)):
+    def _compare(self, prim: Usd.Prim, name: str, angular: bool, actuators: list[Usd.Prim]) -> None:
+        """Say so if a drive is none of the servos on its joint."""
+        v, drive = self.refs.values, UsdPhysics.DriveAPI(prim, name)
+        theirs = [v.number(prim, a, 0.0) or 0.0 for a in (drive.GetStiffnessAttr(), drive.GetDampingAttr())]
+        found: list[tuple[Usd.Prim, tuple[float, float]]] = []
+        for actuator in actuators:
+            bias = v.get(actuator, "mjc:biasPrm", "DoubleArray")
+            gear = v.get(actuator, "mjc:gear", "DoubleArray")
+            if bias is not None and len(bias) >= 3 and v.get(actuator, "mjc:biasType", "Token") == "affine":
+                found.append((actuator, drive_gains(bias, np.ones(6) if gear is None else gear, angular)))
+        for _, ours in found:
+            if all(abs(a - b) <= DRIVE_TOLERANCE * max(abs(a), abs(b)) for a, b in zip(ours, theirs, strict=True)):
+                return
+        for actuator, ours in found[:1]:
             self.refs.losses.append(
                 f"{prim.GetPath()}: its drive (stiffness {theirs[0]:g}, damping {theirs[1]:g}) disagrees with "
                 f"{actuator.GetPath()} ({ours[0]:g}, {ours[1]:g}); the actuator counts"

@@ -48,7 +48,8 @@ class MechanismsReader:
                     self.refs.lost(prim, "flyball:contact:between", "geoms")
                     continue
                 attributes = self.refs.values.attributes(prim, PAIR)
-                SubElement(section, "pair", {"geom1": str(names[0]), "geom2": str(names[1]), **attributes})
+                ends = {"geom1": str(names[0]), "geom2": str(names[1])}
+                SubElement(section, "pair", {"name": label(prim), **ends, **attributes})
 
     def _exclude(self, section: Element, prim: Usd.Prim, target: Any) -> None:
         other = self.refs.values.stage.GetPrimAtPath(target)

@@ -16,6 +16,7 @@ from flyball.robots.models.elements import sensor
 from flyball.robots.models.model import Sensor
 from flyball.scenes.usd.references import References, is_kind
 from flyball.scenes.usd.values import Values, word
+from flyball.scenes.usd.vocabulary import INTERPOLATION
 
 _KIND = {"xbody": "body"}
 
@@ -25,6 +26,7 @@ class RecordsReader:
 
     def __init__(self, refs: References) -> None:
         self.refs = refs
+        self._timing: dict[str, dict[str, str]] = {}
 
     def write(self, root: Element, sensors: Element, keyframes: Element) -> None:
         """Append to the two sections; root: the model so far."""
@@ -41,6 +43,7 @@ class RecordsReader:
         for fact in facts:
             short = spelled[fact.name]
             e = Element(short.tag, short.attributes) if short is not None else rare[fact.name]
+            e.attrib |= self._timing[fact.name]
             section.append(e)
 
     def _sensor(self, prim: Usd.Prim) -> Sensor | None:
@@ -61,8 +64,10 @@ class RecordsReader:
         if numbers is not None and len(numbers) != 5:
             raise v.bad(prim, f"flyball:sensor:parameters has {len(numbers)} numbers", "5")
         self.refs.taken.add(prim.GetPath())
+        name = self.refs.names("sensor", prim.GetPath())
+        self._timing[name] = self._times(prim, 0.0 if numbers is None else float(numbers[3]))
         return Sensor(
-            self.refs.names("sensor", prim.GetPath()),
+            name,
             kind,
             ends[0],
             ends[1],
@@ -72,6 +77,17 @@ class RecordsReader:
             v.get(prim, "flyball:sensor:noise", "Double") or 0.0,
             np.zeros(5) if numbers is None else numbers,
         )
+
+    def _times(self, prim: Usd.Prim, delay: float) -> dict[str, str]:
+        """Attributes of a sensor that is read late, or not at every step."""
+        v, out = self.refs.values, {"delay": word(delay)} if delay else {}
+        history = v.get(prim, "flyball:sensor:history", "IntArray")
+        interval = v.get(prim, "flyball:sensor:interval", "DoubleArray")
+        if history is not None:
+            if len(history) != 2 or not 0 <= history[1] < len(INTERPOLATION):
+                raise v.bad(prim, f"flyball:sensor:history = {word(history)}", "samples, and 0 to 2")
+            out |= {"nsample": word(history[0]), "interp": INTERPOLATION[int(history[1])]}
+        return out if interval is None else out | {"interval": word(interval)}
 
     def _by_mujoco(self, root: Element, facts: list[Sensor]) -> dict[str, Element]:
         """Rare kinds, which all name what they are on in their own way: MuJoCo itself writes the elements."""
@@ -86,7 +102,6 @@ class RecordsReader:
                     raise InputError(what, where=self.refs.values.where, allowed="a kind of sensor of MuJoCo")
                 made = spec.add_sensor(name=f.name, type=kind, cutoff=f.cutoff, noise=f.noise)
                 made.intprm = [int(x) for x in f.other[:3]]
-                made.delay = float(f.other[3])
                 for word1, kind_, name in (("obj", f.object_kind, f.object), ("ref", f.reference_kind, f.reference)):
                     if name:
                         setattr(made, f"{word1}type", getattr(mujoco.mjtObj, f"mjOBJ_{kind_.upper()}"))

@@ -371,6 +371,9 @@ class ShapesReader:
             e.set("fovy", word(_short(float(np.degrees(2 * np.arctan(height / 2 / focal))))))
         if resolution is not None and len(resolution) == 2:
             e.set("resolution", word(resolution))
+        ipd = v.get(prim, "flyball:camera:ipd", "Double")
+        if ipd is not None:
+            e.set("ipd", word(ipd))
         mode = v.get(prim, "flyball:camera:mode", "Token")
         if mode:
             e.set("mode", mode)

@@ -20,6 +20,8 @@ VISIBLE_GROUPS = 3
 SHOWN_PLANE = 20.0
 """Side of an infinite plane in a viewer [m]; its collider has no bounds."""
 FRICTION = (1.0, 0.005, 0.0001)
+IPD = 0.068
+"""What MuJoCo takes for the distance between two eyes [m]."""
 APERTURE = 24.0
 """Vertical aperture written for cameras that state only a field of view; only its ratio to the focal length counts."""
 
@@ -150,8 +152,8 @@ class Shapes:
         material = UsdShade.Material(self.author.stage.GetPrimAtPath(self._materials[key]))
         binding.Bind(material, UsdShade.Tokens.weakerThanDescendants, "physics")
 
-    def camera(self, camera: Camera) -> None:
-        """A camera; USD's looks along -z too."""
+    def camera(self, camera: Camera, ipd: float = IPD) -> None:
+        """A camera; USD's looks along -z too. ipd: between two eyes [m]."""
         prim = self.author.define(self.author.paths["body", camera.body], camera.name, "Camera", "camera")
         pose(prim, camera.pos, camera.quat)
         made = UsdGeom.Camera(prim)
@@ -172,13 +174,15 @@ class Shapes:
             exact(prim, "focalLength", focal)
         if np.any(camera.resolution != 1):
             put(prim, "flyball:camera:resolution", "IntArray", camera.resolution)
+        if single(ipd) != IPD:
+            put(prim, "flyball:camera:ipd", "Double", single(ipd))
         if camera.mode != "fixed":
             put(prim, "flyball:camera:mode", "Token", camera.mode)
         if camera.target:
             self.author.targets(prim, "flyball:camera:target", "body", [camera.target])
 
-    def light(self, light: Light) -> None:
-        """A light; USD's shine along -z."""
+    def light(self, light: Light, softness: float = 0.2) -> None:
+        """A light; USD's shine along -z. softness: of a spot's edge."""
         distant = light.kind == "directional"
         kind = "DistantLight" if distant else "SphereLight"
         prim = self.author.define(self.author.paths["body", light.body], light.name, kind, "light")
@@ -194,6 +198,7 @@ class Shapes:
         facts: dict[str, Any] = {r.fact: getattr(light, r.fact, None) for r in LIGHT}
         facts |= {k: [single(x) for x in getattr(light, k)] for k in ("ambient", "specular", "attenuation")}
         facts |= {"cutoff": cutoff, "exponent": exponent, "bulbradius": bulb, "intensity": intensity, "range": reach}
+        facts["softness"] = single(softness)
         self.author.rules(prim, LIGHT, facts)
         if light.target:
             self.author.targets(prim, "flyball:light:target", "body", [light.target])

@@ -79,6 +79,7 @@ PAIR = (
     Rule("solref", "solref", "mjc:solref", "DoubleArray", _SOLREF),
     Rule("solimp", "solimp", "mjc:solimp", "DoubleArray", _SOLIMP),
     Rule("solref_friction", "solreffriction", "flyball:solreffriction", "DoubleArray", (0.0, 0.0)),
+    Rule("adhesion", "adhesion", "flyball:adhesion", "Double", 0.0),
 )
 
 EQUALITY = (
@@ -120,6 +121,7 @@ TENDON = (
     Rule("friction_solimp", "solimpfriction", "mjc:solimpfriction", "DoubleArray", _SOLIMP),
     Rule("group", "group", "mjc:group", "Int", 0),
     Rule("width", "width", "mjc:width", "Double", 0.003),
+    Rule("rgba", "rgba", "flyball:rgba", "DoubleArray", (0.5, 0.5, 0.5, 1.0)),
 )
 
 OPTION = (
@@ -138,6 +140,7 @@ OPTION = (
     Rule("ccd_tolerance", "ccd_tolerance", "mjc:option:ccd_tolerance", "Double", 1e-6),
     Rule("sdf_iterations", "sdf_iterations", "mjc:option:sdf_iterations", "Int", 10),
     Rule("sdf_initpoints", "sdf_initpoints", "mjc:option:sdf_initpoints", "Int", 40),
+    Rule("sleep_tolerance", "sleep_tolerance", "flyball:option:sleep_tolerance", "Double", 1e-3),
     Rule("impratio", "impratio", "mjc:option:impratio", "Double", 1.0),
     Rule("density", "density", "mjc:option:density", "Double", 0.0),
     Rule("viscosity", "viscosity", "mjc:option:viscosity", "Double", 0.0),
@@ -183,6 +186,8 @@ DISABLE = (
 """Flags that are on unless their bit is set, bit 0 first."""
 ENABLE = ("override", "energy", "fwdinv", "invdiscrete", "sleep", "diagexact", "ipc")
 """Flags that are off unless their bit is set."""
+INTERPOLATION = ("zoh", "linear", "cubic")
+"""MuJoCo's numbering of how delayed values are interpolated."""
 INPUTS = {0: "", 1: "pos", 2: "vel", 32: "pressure"}
 """What an actuator's control is called, by MuJoCo's ``actuator_ctrlspec``."""
 
@@ -198,6 +203,7 @@ LIGHT = (
     Rule("bulbradius", "bulbradius", "flyball:light:bulbradius", "Double", 0.02),
     Rule("intensity", "intensity", "flyball:light:intensity", "Double", 0.0),
     Rule("range", "range", "flyball:light:range", "Double", 10.0),
+    Rule("softness", "softness", "flyball:light:softness", "Double", 0.2),
 )
 
 

@@ -7,9 +7,10 @@ solver) beside it, where a reference does not reach. Bodies nest as they do in M
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import fromstring
 
 import numpy as np
 from pxr import Kind, Sdf, Usd, UsdGeom, UsdPhysics
@@ -18,8 +19,10 @@ from flyball.base import InputError
 from flyball.robots.models.facts import facts, multiply, rotation
 from flyball.robots.models.imported import Imported
 from flyball.robots.models.model import Body, Joint, Model
+from flyball.robots.models.settings import settings
 from flyball.scenes.usd.author import IDENTITY, Author, apply, exact, pose, put, quatf, vec3f
 from flyball.scenes.usd.mechanisms import Mechanisms
+from flyball.scenes.usd.read_back import several, untold
 from flyball.scenes.usd.shapes import Shapes
 from flyball.scenes.usd.vocabulary import (
     DISABLE,
@@ -52,6 +55,7 @@ def write(imported: Imported, path: Path) -> list[str]:
         raise InputError(f"no USD file has the suffix {path.suffix!r}", where=str(path), allowed=" ".join(SUFFIXES))
     compiled = imported.compile()
     stage, losses = author(compiled, imported, imported.name or path.stem)
+    losses += untold(compiled, imported, stage, losses)
     layer = stage.GetRootLayer()
     if path.suffix != ".usdz":
         _export(layer, path)
@@ -103,11 +107,11 @@ def author(compiled: Any, imported: Imported, name: str) -> tuple[Usd.Stage, lis
     root.SetCustomDataByKey("flyball:version", VERSION)
     writer = _Tree(stage, root.GetPath(), model, compiled, imported)
     writer.everything()
-    _scene(stage, compiled)
+    _scene(stage, compiled, settings(fromstring(imported.mjcf)))
     return stage, writer.losses
 
 
-def _scene(stage: Usd.Stage, m: Any) -> None:
+def _scene(stage: Usd.Stage, m: Any, stated: Mapping[str, Mapping[str, str]]) -> None:
     scene = UsdPhysics.Scene.Define(stage, "/PhysicsScene")
     gravity = np.array(m.opt.gravity, float)
     size = float(np.linalg.norm(gravity))
@@ -131,6 +135,9 @@ def _scene(stage: Usd.Stage, m: Any) -> None:
     if int(m.opt.disableactuator):
         off = [g for g in range(31) if int(m.opt.disableactuator) >> g & 1]
         put(prim, "mjc:option:actuatorgroupdisable", "IntArray", off)
+    for place, attributes in stated.items():
+        for key, text in attributes.items():
+            put(prim, f"flyball:{place.replace('/', ':')}:{key}", "String", text)
 
 
 class _Tree:
@@ -147,23 +154,7 @@ class _Tree:
         names = [*model.geoms]
         paired = {names[int(k)] for k in np.concatenate([compiled.pair_geom1, compiled.pair_geom2])}
         self.shapes = Shapes(self.author, dict(model.meshes), hull, paired)
-        self.losses: list[str] = [*self._uncarried()]
-
-    def _uncarried(self) -> Iterable[str]:
-        m = self.m
-        for word, n in (("flex", m.nflex), ("skin", m.nskin), ("plug-in", m.nplugin), ("tuple", m.ntuple)):
-            if n:
-                yield f"{n} {word}{'es' if word == 'flex' else 's'}: OpenUSD has no schema for them"
-        for word, n in (("custom number", m.nnumeric), ("custom text", m.ntext)):
-            if n:
-                yield f"{n} {word}s are not carried"
-        if m.ntex:
-            yield f"{m.ntex} textures: colours are carried, pictures are not"
-        users = [
-            getattr(m, f"nuser_{k}") for k in ("body", "jnt", "geom", "site", "cam", "tendon", "actuator", "sensor")
-        ]
-        if any(users):
-            yield "user data of elements are not carried"
+        self.losses: list[str] = []
 
     def everything(self) -> None:
         for body in self.model.bodies.values():
@@ -175,14 +166,14 @@ class _Tree:
                 continue
             self.shapes.geom(geom, fields.get(int(self.m.geom_dataid[index])) if geom.kind == "hfield" else None)
         for index, site in enumerate(self.model.sites.values()):
-            self.shapes.site(site, self.m.site_rgba[index], int(self.m.site_group[index]))
+            self.shapes.site(site, self.model.rest["sites"][site.name]["rgba"], int(self.m.site_group[index]))
         for camera in self.model.cameras.values():
-            self.shapes.camera(camera)
+            self.shapes.camera(camera, float(self.model.rest["cameras"][camera.name]["ipd"][0]))
         for light in self.model.lights.values():
             if light.kind == "image":
                 self.losses.append(f"light {light.name}: an image light is not carried")
             else:
-                self.shapes.light(light)
+                self.shapes.light(light, float(self.model.rest["lights"][light.name]["softness"][0]))
         self._nest()
         for body in self.model.bodies.values():
             self._hold(body)
@@ -198,18 +189,18 @@ class _Tree:
         shifted = [j.name for j in moving if j.ref[0]]
         if stacked:
             self.losses.append(
-                f"{_some(stacked, 'body')}: joints stacked on one body; readers that do not know "
+                f"{several(stacked, 'body')}: joints stacked on one body; readers that do not know "
                 "newton:jointsAddMobility take them for a closed loop"
             )
         if shifted:
             self.losses.append(
-                f"{_some(shifted, 'joint')}: reference positions stand in mjc:ref; readers that do not know it count "
+                f"{several(shifted, 'joint')}: reference positions stand in mjc:ref; readers that do not know it count "
                 "limits from the authored pose"
             )
         used = {g.mesh for g in self.model.geoms.values()}
         unused = [m for m in self.model.meshes if m not in used]
         if unused:
-            self.losses.append(f"{_some(unused, 'mesh')}: no geom uses them; not carried")
+            self.losses.append(f"{several(unused, 'mesh')}: no geom uses them; not carried")
 
     def _fields(self) -> dict[int, dict[str, Any]]:
         m, out = self.m, {}
@@ -245,6 +236,9 @@ class _Tree:
             apply(prim, "NewtonMassAPI")
             i = body.inertia
             put(prim, "newton:inertia", "DoubleArray", (i[0, 0], i[1, 1], i[2, 2], i[0, 1], i[0, 2], i[1, 2]))
+        sleep = self.model.rest["bodies"][body.name].get("sleep", "auto")
+        if sleep != "auto":
+            put(prim, "flyball:sleep", "Token", sleep)
         if body.gravcomp:
             put(prim, "mjc:gravcomp", "Float", body.gravcomp)
 
@@ -342,10 +336,6 @@ class _Tree:
         for fact in FREE:
             if getattr(joint, fact):
                 put(prim, f"flyball:free:{fact}", "Double", getattr(joint, fact))
-
-
-def _some(names: list[str], kind: str) -> str:
-    return f"{kind} {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def _axis(axis: Any) -> tuple[str, Any]:
