@@ -64,9 +64,11 @@ def test_resizing_keeps_the_edges_of_the_view() -> None:
 def test_frames_come_at_their_rate_and_late() -> None:
     camera = Camera.with_fov("c", 8, 8, 50, rate_hz=10, delay_s=0.05)
     # the frame of 0.1 s can be read from 0.15 s on
-    assert np.allclose(camera.captured_s(np.array([0.05, 0.149, 0.15, 0.3])), (0, 0, 0.1, 0.2))
-    assert np.isnan(camera.captured_s(0.04))
-    assert Camera.with_fov("c", 8, 8, 50).captured_s(0.123) == 0.123
+    newest = [camera.newest(t, 0.02) for t in (0.04, 0.05, 0.149, 0.15, 0.3)]
+    assert newest == [-1, 0, 0, 1, 2]
+    assert [camera.taken_s(k, 0.02) for k in newest] == pytest.approx([-0.1, 0, 0, 0.1, 0.2])
+    free = Camera.with_fov("c", 8, 8, 50, delay_s=0.03)
+    assert free.newest(0.12, 0.02) == 6 and free.taken_s(6, 0.02) == pytest.approx(0.09)
 
 
 def test_noise_is_shot_and_read_noise() -> None:

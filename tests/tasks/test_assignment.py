@@ -113,7 +113,9 @@ def test_a_parameter_may_be_bound_to_any_effect_on_a_signal():
 
 
 def test_camera_poses_vary_in_pictures():
-    w = world(Vary("camera:above.position[2]", Choice((0.0, 0.25)), "add"), n=6, cameras=[ABOVE], backend="rays")
+    task = varied(LIFT, [Vary("camera:above.position[2]", Choice((0.0, 0.25)), "add")])
+    task.scene = replace(task.scene, cameras=(ABOVE,))
+    w = World(task, 6, backend="rays")
     w.reset({}, range(6))
     depth = w.see("above", ("depth",))["depth"]
     offset = w.values["camera:above.position[2]"]
@@ -138,7 +140,9 @@ def test_camera_poses_vary_in_pictures():
 )
 def test_what_nobody_can_set_is_refused_by_its_path(path, says):
     with pytest.raises(FlyballError, match=says):
-        world(Constant(path, 1.0), cameras=[ABOVE], backend="rays").reset({}, [1, 2])
+        task = varied(LIFT, [Constant(path, 1.0)])
+        task.scene = replace(task.scene, cameras=(ABOVE,))
+        World(task, 2).reset({}, [1, 2])
 
 
 def test_a_binding_that_means_nothing_is_refused():

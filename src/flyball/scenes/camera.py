@@ -56,6 +56,7 @@ class Camera:
       rate_hz: pictures per second; 0: whenever asked.
       delay_s: from capture to when the picture can be read.
       noise: of what is read.
+      dropout: probability that a picture is lost; the one before it stands.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Camera:
     rate_hz: float = 0.0
     delay_s: float = 0.0
     noise: Noise = Noise()
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         def must(ok: bool, what: str, allowed: str) -> None:
@@ -92,6 +94,7 @@ class Camera:
         for key in ("rate_hz", "delay_s"):
             x = getattr(self, key)
             must(bool(np.isfinite(x)) and x >= 0, f"{key} = {x:g}", ">= 0")
+        must(0 <= self.dropout <= 1, f"dropout = {self.dropout:g}", "[0, 1]")
         for f in fields(self.noise):
             x = getattr(self.noise, f.name)
             must(bool(np.isfinite(x)) and x >= 0, f"noise.{f.name} = {x:g}", ">= 0")
@@ -241,12 +244,18 @@ class Camera:
 
     # what is read -----------------------------------------------------------------------------------------
 
-    def captured_s(self, now_s: Array | float) -> Array:
-        """Capture time of the newest picture that can be read at a time [s]; before the first one, NaN."""
-        t = np.asarray(now_s, float) - self.delay_s
-        # a frame that is due now is there: rounding must not lose it
-        frame = t if self.rate_hz == 0 else np.floor(t * self.rate_hz + 1e-9) / self.rate_hz
-        return np.where(frame >= -1e-12, frame, np.nan)
+    def newest(self, now_s: float, period_s: float) -> int:
+        """Number of the newest frame that can be read at a time [s]; frames before time 0 have negative numbers.
+
+        Args:
+          period_s: of those who read, for a camera without a rate of its own: one frame per period [s].
+        """
+        # what is due now is there: rounding must not lose it
+        return int(np.floor((now_s - self.delay_s) * self.rate_hz + 1e-9)) if self.rate_hz else round(now_s / period_s)
+
+    def taken_s(self, frame: int, period_s: float) -> float:
+        """When a frame is taken [s]; see ``newest``."""
+        return frame / self.rate_hz if self.rate_hz else frame * period_s - self.delay_s
 
     def observe(
         self, pictures: Mapping[str, NDArray[Any]], rng: Sequence[np.random.Generator]

@@ -4,9 +4,10 @@ In: a task, how many worlds, what varies. Out: ``TaskVectorEnv`` (n worlds in on
 engine) and ``TaskEnv`` (one world), which give the same bits for the same seeds. Importing this module (extra ``gym``)
 makes every task known as ``flyball/NAME``: ``gymnasium.make("flyball/lift-fragile-v1")``, ``gymnasium.make_vec(...)``.
 
-Observations are what a robot's sensors report, actions what it accepts; nothing hidden is seen. An attempt lasts the
-task's horizon and is judged at its end, as on a robot: the last step's reward is the judged progress (1: success), all
-others are 0, and ``info`` carries ``success``, ``group`` and ``progress``.
+Observations are what a robot's sensors report, and cameras where there are any (``cameras=[...]``); actions are what it
+accepts; nothing hidden is seen. An attempt lasts the task's horizon and is judged at its end, as on a robot: the last
+step's reward is the judged progress (1: success), all others are 0, and ``info`` carries ``success``, ``group`` and
+``progress``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from flyball.base import InputError
-from flyball.scenes import Variation
+from flyball.scenes import Camera, Variation
 from flyball.tasks.task import Judgement, Task, Values, tasks, varied
 from flyball.tasks.world import Attempts, World
 
@@ -39,21 +40,29 @@ class Episodes:
       engine: plug-in name.
       threads: CPU threads of the engine (0: all).
       vary: see ``Vary``.
+      cameras: that watch, or their names.
     """
 
-    def __init__(self, task: Task | str, n: int, engine: str, threads: int, vary: Vary) -> None:
+    def __init__(
+        self, task: Task | str, n: int, engine: str, threads: int, vary: Vary, cameras: Sequence[Camera | str] = ()
+    ) -> None:
         if isinstance(vary, str) and vary not in ("nominal", "reality"):
             raise InputError(f"vary = {vary!r}", allowed="nominal, reality, or variations", where="environment")
         self.task: Task = tasks.load(task) if isinstance(task, str) else task
         if not isinstance(vary, str):
             self.task = varied(self.task, vary)
-        self.world, self.vary = World(self.task, n, engine=engine, threads=threads), vary
+        self.world, self.vary = World(self.task, n, engine=engine, threads=threads, cameras=cameras), vary
         e = self.task.embodiment
         low, high = e.action_limits()
         self.action_space = gymnasium.spaces.Box(low, high, dtype=np.float64)
-        self.observation_space = gymnasium.spaces.Dict(
-            {s.name: gymnasium.spaces.Box(-np.inf, np.inf, (s.size,), np.float64) for s in e.observations}
-        )
+        self._signals = [s.name for s in e.observations]
+        box = gymnasium.spaces.Box
+        spaces: dict[str, gymnasium.Space[Any]] = {
+            s.name: box(-np.inf, np.inf, (s.size,), np.float64) for s in e.observations
+        }
+        for c in self.world.feeds.cameras:
+            spaces[f"pixels/{c.name}"] = box(0, 255, (c.height, c.width, 3), np.uint8)
+        self.observation_space = gymnasium.spaces.Dict(spaces)
 
     def begin(self, rngs: Sequence[np.random.Generator], values: Values | None) -> dict[str, NDArray[np.float64]]:
         """Begin n attempts, each drawn from its own generator; values (n,) override what is drawn."""
@@ -62,14 +71,14 @@ class Episodes:
         drawn = [self._draw(np.random.default_rng(s)) for s in seeds]
         mixed = {p: np.concatenate([d[p] for d in drawn]) for p in drawn[0] if p not in own}
         self._seen = self.world.reset(mixed | dict(values or {}), seeds)
-        self._log: dict[str, list[NDArray[np.float64]]] = {name: [] for name in self._seen}
+        self._log: dict[str, list[NDArray[np.float64]]] = {name: [] for name in self._signals}
         self._actions: list[NDArray[np.float64]] = []
         return self._seen
 
     def act(self, actions: NDArray[np.float64]) -> tuple[dict[str, NDArray[np.float64]], list[Judgement]]:
         """One control period; the judgements, one per world, are empty until the attempt ends."""
-        for name, x in self._seen.items():
-            self._log[name].append(x)
+        for name in self._signals:
+            self._log[name].append(self._seen[name])
         self._actions.append(np.clip(actions, self.action_space.low, self.action_space.high))
         self._seen = self.world.step(self._actions[-1])
         if len(self._actions) < self.world.steps:
@@ -91,15 +100,24 @@ class TaskVectorEnv(VectorEnv):
       engine: plug-in name.
       threads: CPU threads of the engine (0: all).
       vary: see ``Vary``.
+      cameras: each adds ``pixels/NAME`` (height, width, 3) to an observation, as ``World`` has it, and when the picture
+        was taken to ``info["captured_s"]``.
     """
 
     metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012  (Gymnasium declares it)
 
     def __init__(
-        self, task: Task | str, num_envs: int = 1, *, engine: str = "mujoco", threads: int = 0, vary: Vary = "nominal"
+        self,
+        task: Task | str,
+        num_envs: int = 1,
+        *,
+        engine: str = "mujoco",
+        threads: int = 0,
+        vary: Vary = "nominal",
+        cameras: Sequence[Camera | str] = (),
     ) -> None:
         self.num_envs, self.render_mode = num_envs, None
-        self._episodes = Episodes(task, num_envs, engine, threads, vary)
+        self._episodes = Episodes(task, num_envs, engine, threads, vary, cameras)
         self.single_action_space = self._episodes.action_space
         self.single_observation_space = self._episodes.observation_space
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -129,7 +147,15 @@ class TaskVectorEnv(VectorEnv):
                 )
             self._rngs = [gymnasium.utils.seeding.np_random(s)[0] for s in seeds]
         self._ended = False
-        return self._episodes.begin(self._rngs, (options or {}).get("values")), {}
+        return self._episodes.begin(self._rngs, (options or {}).get("values")), self._captured()
+
+    def _captured(self) -> dict[str, Any]:
+        """When pictures were taken, in Gymnasium's form: a mask beside each entry."""
+        all_of = np.ones(self.num_envs, bool)
+        stamps = self._episodes.world.feeds.stamps
+        if not stamps:
+            return {}
+        return {"captured_s": stamps | {f"_{c}": all_of for c in stamps}, "_captured_s": all_of}
 
     def step(
         self, actions: NDArray[np.float64]
@@ -141,32 +167,45 @@ class TaskVectorEnv(VectorEnv):
         """
         never = np.zeros(self.num_envs, bool)
         if self._ended:
-            observation, nothing = self.reset()
-            return observation, np.zeros(self.num_envs), never, never.copy(), nothing
+            observation, info = self.reset()
+            return observation, np.zeros(self.num_envs), never, never.copy(), info
         observation, judged = self._episodes.act(np.asarray(actions, float))
         self._ended = bool(judged)
         if not judged:
-            return observation, np.zeros(self.num_envs), never, never.copy(), {}
-        info: dict[str, Any] = {}
+            return observation, np.zeros(self.num_envs), never, never.copy(), self._captured()
+        info = self._captured()
         for name in ("success", "group", "progress"):
             info[name] = np.array([_told(j)[name] for j in judged])
             info[f"_{name}"] = np.ones(self.num_envs, bool)
         return observation, info["progress"].copy(), never, ~never, info
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Nothing is held that would need closing."""
+        """Free what drawing holds."""
+        self._episodes.world.close()
 
 
 class TaskEnv(gymnasium.Env):
-    """One world of a task; arguments as for ``TaskVectorEnv``."""
+    """One world of a task; arguments as for ``TaskVectorEnv``.
 
-    metadata = {"render_modes": []}  # noqa: RUF012  (Gymnasium declares it)
+    Args:
+      render_mode: ``rgb_array``: ``render`` gives an overview for people, (240, 320, 3) uint8.
+    """
+
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012  (Gymnasium declares it)
 
     def __init__(
-        self, task: Task | str, *, engine: str = "mujoco", vary: Vary = "nominal", render_mode: None = None
+        self,
+        task: Task | str,
+        *,
+        engine: str = "mujoco",
+        vary: Vary = "nominal",
+        cameras: Sequence[Camera | str] = (),
+        render_mode: str | None = None,
     ) -> None:
+        if render_mode not in (None, "rgb_array"):
+            raise InputError(f"render_mode = {render_mode!r}", allowed="rgb_array or None", where="environment")
         self.render_mode = render_mode
-        self._episodes = Episodes(task, 1, engine, 1, vary)
+        self._episodes = Episodes(task, 1, engine, 1, vary, cameras)
         self.action_space, self.observation_space = self._episodes.action_space, self._episodes.observation_space
 
     def reset(
@@ -174,15 +213,28 @@ class TaskEnv(gymnasium.Env):
     ) -> tuple[dict[str, NDArray[np.float64]], dict[str, Any]]:
         """Begin an attempt; see ``TaskVectorEnv.reset`` (values are (1,))."""
         super().reset(seed=seed)
-        return _first(self._episodes.begin([self.np_random], (options or {}).get("values"))), {}
+        first = _first(self._episodes.begin([self.np_random], (options or {}).get("values")))
+        return first, self._captured()
+
+    def _captured(self) -> dict[str, Any]:
+        stamps = self._episodes.world.feeds.stamps
+        return {"captured_s": {c: float(t[0]) for c, t in stamps.items()}} if stamps else {}
 
     def step(
         self, action: NDArray[np.float64]
     ) -> tuple[dict[str, NDArray[np.float64]], float, bool, bool, dict[str, Any]]:
         """Send an action (a,) for one control period."""
         observation, judged = self._episodes.act(np.asarray(action, float)[None])
-        info = _told(judged[0]) if judged else {}
+        info = self._captured() | (_told(judged[0]) if judged else {})
         return _first(observation), info.get("progress", 0.0), False, bool(judged), info
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """The cell as it is now; nothing without a ``render_mode``."""
+        return self._episodes.world.see()["rgb"][0] if self.render_mode else None
+
+    def close(self) -> None:
+        """Free what drawing holds."""
+        self._episodes.world.close()
 
 
 def _told(judgement: Judgement) -> dict[str, Any]:

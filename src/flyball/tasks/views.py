@@ -93,12 +93,23 @@ class Views:
         """What differs between the cells from now on, ``kind:NAME.field`` -> (n, k)."""
         self._visual = dict(visual)
 
-    def _shown(self, camera: Camera) -> dict[str, Array]:
-        """What varies and concerns this camera."""
+    def fields(self, simulation: Simulation, camera: Camera) -> dict[str, Array]:
+        """Everything that differs between the cells and that this camera shows, as set or varied."""
         own = f"camera:{camera.name}"
-        return {k: x for k, x in self._visual.items() if not k.startswith("camera:") or k.rpartition(".")[0] == own}
+        mine = {k: x for k, x in self._visual.items() if not k.startswith("camera:") or k.rpartition(".")[0] == own}
+        return self.renderer.fields_of(simulation) | mine
 
-    def see(self, simulation: Simulation, camera: Camera | str, kinds: Sequence[Kind]) -> dict[str, NDArray[Any]]:
-        """Pictures of the present, without delay and noise; see ``Renderer.render``."""
+    def see(
+        self, simulation: Simulation, camera: Camera | str | None, kinds: Sequence[Kind]
+    ) -> dict[str, NDArray[Any]]:
+        """Pictures of the present, without delay and noise; see ``Renderer.render``. None: an overview of world 0."""
+        if camera is None:
+            state, particles = self.renderer.state(simulation.read(self.renderer.reads(simulation)), self.n)
+            camera = self.renderer.overview(state[:1], particles={k: x[:1] for k, x in particles.items()})
         c = self.camera(camera)
-        return self.renderer.see(simulation, c, kinds, vary=self._shown(c))
+        return self.renderer.see(simulation, c, kinds, vary=self.fields(simulation, c))
+
+    def close(self) -> None:
+        """Free what drawing holds; the next picture makes it anew."""
+        if self._renderer is not None:
+            self._renderer.close()

@@ -21,6 +21,7 @@ from flyball.scenes import Camera
 from flyball.scenes.observation import Observer
 from flyball.scenes.targets import field_of
 from flyball.tasks.assignment import assign
+from flyball.tasks.feeds import Feeds
 from flyball.tasks.task import Controller, Judgement, Task, Values
 from flyball.tasks.views import Views
 
@@ -89,7 +90,8 @@ class World:
       engine: name in the ``flyball.engines`` table.
       threads: CPU threads of the engine.
       unmodelled: what this reality has that the scene does not describe.
-      cameras: known by name besides those of the scene and its model.
+      cameras: that watch, or their names in the scene or its model: each adds ``pixels/NAME`` (n, height, width, 3)
+        uint8 to the observation, as a real camera of its rate, delay, losses and noise would have delivered it.
       backend, preset: how pictures are drawn, as for ``flyball.engines.rendering.Renderer``.
     """
 
@@ -101,7 +103,7 @@ class World:
         engine: str = "mujoco",
         threads: int = 1,
         unmodelled: Unmodelled | None = None,
-        cameras: Sequence[Camera] = (),
+        cameras: Sequence[Camera | str] = (),
         backend: str = "auto",
         preset: str = "fast",
     ) -> None:
@@ -115,9 +117,12 @@ class World:
                 f"time step {self.simulation.timestep} does not divide the control period {self.dt}", where=task.name
             )
         self.steps = round(task.horizon_s * task.control_hz)
-        self.views = Views(task.scene, n, cameras, backend=backend, preset=preset)
+        given = [c for c in cameras if isinstance(c, Camera)]
+        self.views = Views(task.scene, n, given, backend=backend, preset=preset)
+        self.feeds = Feeds(self.views, cameras, self.dt, self.simulation.timestep)
         self._authored: dict[str, Array] = {}
         self._reads = dict(task.reads) | {f: "all" for r in task.event_rules for f in r.fields}
+        self._reads |= self.feeds.reads(self.simulation)
 
     # episodes ---------------------------------------------------------------------------------------------
 
@@ -187,7 +192,8 @@ class World:
         self._filter = {f: None for r in self.task.event_rules for f in r.fields}
         self.events: list[list[tuple[float, str]]] = [[] for _ in range(self.n)]
         self.traces: dict[str, Array] = {}  # what the last call watched, filtered, (n, substeps)
-        return self._observe(sim.read(list(self.task.reads)), noisy)
+        self.feeds.begin(sim, worlds, noisy=noisy)
+        return self._observe(sim.read(list(self.task.reads)), noisy) | self.feeds.read()
 
     def step(self, action: Array) -> dict[str, Array]:
         """Send actions (n, a) for one control period; returns the observation at its end, signal -> (n, size)."""
@@ -195,7 +201,8 @@ class World:
         raw = self.simulation.step(controls, self._reads)
         self._inspect({f: raw[f][:, None] for r in self.task.event_rules for f in r.fields})
         self._k += 1
-        return self._observe(self._reduced(raw))
+        self.feeds.advance(raw)
+        return self._observe(self._reduced(raw)) | self.feeds.read()
 
     def replay(
         self,
@@ -221,7 +228,9 @@ class World:
         later, reduced = [], self._reduced(raw)
         for k in range(actions.shape[1] - 1):
             self._k = k + 1
-            later.append(self._observe({f: x[:, k] for f, x in reduced.items()}, noisy=seeds is not None))
+            self.feeds.advance({f: x[:, k] for f, x in raw.items()})
+            seen = self._observe({f: x[:, k] for f, x in reduced.items()}, noisy=seeds is not None)
+            later.append(seen | self.feeds.read())
         signals = {name: np.stack([first[name], *(o[name] for o in later)], axis=1) for name in first}
         return Attempts(signals | self.action_signals(actions), self.events, self.values)
 
@@ -247,16 +256,20 @@ class World:
         signals = {name: np.stack(x, axis=1) for name, x in seen.items()}
         return Attempts(signals | self.action_signals(np.stack(actions, axis=1)), self.events, self.values)
 
-    def see(self, camera: Camera | str, kinds: Sequence[Kind] = ("rgb",)) -> dict[str, NDArray[Any]]:
+    def see(self, camera: Camera | str | None = None, kinds: Sequence[Kind] = ("rgb",)) -> dict[str, NDArray[Any]]:
         """Pictures of the cells as they are now, kind -> (n, height, width, ...); see ``Renderer.render``.
 
         What the variations do to lights, materials and the camera's pose is seen; delay and noise of the camera are
         not.
 
         Args:
-          camera: or the name of one of the scene or the model.
+          camera: or the name of one of the scene or the model; None: an overview of the first cell.
         """
         return self.views.see(self.simulation, camera, kinds)
+
+    def close(self) -> None:
+        """Free what drawing holds."""
+        self.views.close()
 
     # parts of the cell ------------------------------------------------------------------------------------
 

@@ -216,14 +216,22 @@ class Renderer:
         particles = {k: np.asarray(read[k], float).reshape(n, -1, 3) for k in self._worlds.skins.reads}
         return np.concatenate([np.zeros((n, 0)), *joints], axis=1), particles
 
-    def overview(self, positions: Array, width: int = 320, height: int = 240) -> Camera:
+    def overview(
+        self,
+        positions: Array,
+        width: int = 320,
+        height: int = 240,
+        *,
+        particles: Mapping[str, Array] | None = None,
+    ) -> Camera:
         """A camera for people: sees all of the first world but floors and height fields, from its front left.
 
         Args:
           positions: (n, nq).
+          particles: as for ``render``.
         """
         m, worlds = self._worlds.model, self._worlds
-        worlds.load(positions, {})
+        worlds.load(positions, {}, particles=particles)
         d = worlds.at(0)
         thing = (m.geom_rbound > 0) & np.isin(m.geom_group, np.flatnonzero(GROUPS))  # a plane has no bound
         centre, radius = np.asarray(m.stat.center, float), float(m.stat.extent)
