@@ -199,6 +199,30 @@ class DriftTest:
         self._sorted: dict[str, list[list[float]]] = {}  # regime -> per stream, earlier residuals in order
         self._places: dict[str, list[int]] = {}  # regime -> numbers of its episodes
 
+    @staticmethod
+    def reachable(
+        regimes: Sequence[str], durations_s: Sequence[float], *, streams: int, hours: float = 1000.0,
+        baseline: int = BASELINE,
+    ) -> bool:  # fmt: skip
+        """Whether so many episodes can raise an alarm, whatever their residuals are. Until then these can wait.
+
+        Args:
+          regimes, durations_s: of the episodes, in order.
+          streams, hours, baseline: of the test.
+        """
+        one, places, threshold = Detector(1), dict[str, list[int]](), 3600.0 * hours * streams
+        for i, regime in enumerate(regimes):
+            mine = places.setdefault(regime, [])
+            mine.append(i)
+            if i < baseline:
+                continue
+            one.begin(i, durations_s[i - 1])
+            after = len(mine) - np.searchsorted(mine, one.starts)
+            one.bet(np.zeros(1), np.where(one.starts < 0, 1.0, after / len(mine)))
+            if 2 * one.total[0] >= threshold:  # p = 0 is the best of a rise; a fall at p = 1 cannot gain more
+                return True
+        return False
+
     @property
     def episodes(self) -> int:
         """How many were seen."""

@@ -79,11 +79,14 @@ def triage(stages: Stages, episodes: Sequence[Episode], standing: Standing) -> t
                 promised = max(promised, outlook(stages, standing.fits[robot]))
             if promised >= COLLAPSE[0] and rate <= COLLAPSE[1]:
                 changed.append(robot)
-    if sick:  # once the loop learns, it must know every robot it releases to
-        sick += [r for r in stages.operator.robots if r not in sick and r not in standing.fits]
     if changed:
         stages.display.note(f"the world of {', '.join(changed)} seems to have changed: their old logs retire")
     return sick, changed
+
+
+def known(stages: Stages, learned: Sequence[str], standing: Standing) -> list[str]:
+    """Robots to learn from: once the loop learns, it must know every robot it releases to."""
+    return [*learned, *(r for r in stages.operator.robots if learned and r not in learned and r not in standing.fits)]
 
 
 def unhealed(episodes: Sequence[Episode], robots: Sequence[str]) -> list[str]:

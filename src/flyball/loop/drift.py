@@ -31,7 +31,7 @@ from flyball.calibration.rigs import rig_for, rigs
 from flyball.episodes import Episode
 from flyball.episodes.catalogue import Catalogue, EpisodeRow
 from flyball.loop.logs import attempts_of
-from flyball.loop.stages import standing_from
+from flyball.loop.stages import Standing, standing_from
 from flyball.loop.work import fitted_from
 from flyball.scenes import Parameter
 from flyball.tasks import Task, tasks
@@ -97,6 +97,13 @@ class Watched:
     unreadable: tuple[str, ...] = ()
     run_next: str = ""
 
+    def named(self) -> str:
+        """What moved, for people."""
+        named = " or ".join(f"{m.path} {m.text}" for m in self.moved) or "no parameter that the episodes show"
+        if self.stream == REPLAY_ERROR:
+            named = f"the replay error changed more than any parameter explains (nearest: {named})"
+        return named
+
     def line(self) -> str:
         """The answer in one line."""
         head = f"{self.robot} ({self.of}): {self.state}"
@@ -104,15 +111,20 @@ class Watched:
             return f"{head}: {self.episodes} since its calibration, watched after {self.baseline}"
         if self.state == "quiet":
             return f"{head} for {self.episodes} episodes ({self.hours:.2g} h)"
-        named = " or ".join(f"{m.path} {m.text}" for m in self.moved) or "no parameter that the episodes show"
-        if self.stream == REPLAY_ERROR:
-            named = f"the replay error changed more than any parameter explains (nearest: {named})"
-        return f"{head} since episode {self.since} ({self.since_digest[:12]}): {named}; next: {self.run_next}"
+        return f"{head} since episode {self.since} ({self.since_digest[:12]}): {self.named()}; next: {self.run_next}"
 
 
 @dataclass(frozen=True)
-class _Subject:
-    """One calibrated robot: what to look at, and how."""
+class Subject:
+    """One calibrated robot: what to look at, and how.
+
+    Attributes:
+      robot, of, calibration: see ``Watched``.
+      parameters, calibrated: what is watched, and the values that are replayed.
+      rows: its episodes since the calibration.
+      residual: of one of them; None where there is nothing to compare with.
+      again: what calibrates it again.
+    """
 
     robot: str
     of: str
@@ -122,6 +134,16 @@ class _Subject:
     rows: Sequence[EpisodeRow]
     residual: Callable[[Episode], Residual | None]
     again: str
+
+    @property
+    def key(self) -> str:
+        """Of its rows in the store."""
+        return f"{self.of}/{self.robot}/{self.calibration}"
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Names of its residuals."""
+        return (*(p.path for p in self.parameters), REPLAY_ERROR)
 
 
 def watch(
@@ -143,45 +165,55 @@ def watch(
       Missing: nothing here was calibrated.
     """
     progress = progress or Silent()
-    subjects = [*_set_ups(workspace), *_fleet(workspace.store)]
+    standings = [row["standing"] for row in workspace.store.rows("turn") if "standing" in row]
+    fleet = fleet_subjects(workspace.store, standing_from(standings[-1])) if standings else ()
+    subjects = [*_set_ups(workspace), *fleet]
     if not subjects:
         raise Missing(
             "no calibration to watch", where=str(workspace.path), allowed="a calibrated set-up or fleet",
             run_next=f"flyball calibrate --workspace {workspace.path}",
         )  # fmt: skip
-    return [_look(workspace.store, s, hours, baseline, seed, progress) for s in subjects]
+    return [look(workspace.store, s, hours=hours, baseline=baseline, seed=seed, progress=progress) for s in subjects]
 
 
-def _look(store: Store, who: _Subject, hours: float, baseline: int, seed: int, progress: Progress) -> Watched:
-    streams = (*(p.path for p in who.parameters), REPLAY_ERROR)
-    test = DriftTest(streams, hours=hours, baseline=baseline, seed=seed)
-    key = f"{who.of}/{who.robot}/{who.calibration}"
-    kept = store.row("drift", key)
+def look(
+    store: Store, who: Subject, *, hours: float = 1000.0, baseline: int = BASELINE, seed: int = 0,
+    progress: Progress | None = None,
+) -> Watched:  # fmt: skip
+    """Look at all new episodes of one robot; see ``watch``."""
+    progress = progress or Silent()
+    test = DriftTest(who.streams, hours=hours, baseline=baseline, seed=seed)
+    kept = store.row("drift", who.key)
     if kept is not None:  # residuals stay what they are under another rate or baseline
-        for row in DriftTest.from_json(kept["test"], where=f"drift {key}").to_json()["episodes"]:
+        for row in DriftTest.from_json(kept["test"], where=f"drift {who.key}").to_json()["episodes"]:
             test.update(row["key"], row["residuals"], duration_s=row["duration_s"], regime=row["regime"])
-    known, unreadable = set(test.keys), dict(kept["unreadable"] if kept else {})
-    new = [r for r in who.rows if r.digest not in known and r.digest not in unreadable]
+    unreadable = dict(kept["unreadable"]) if kept else {}
+    partial = list(kept.get("partial", ())) if kept else []
+    known = {*test.keys, *unreadable, *partial}
+    new = [r for r in who.rows if r.digest not in known]
     catalogue = Catalogue(store)
     progress.stage(f"drift of {who.robot}", len(new))
     for i, row in enumerate(new):
         try:
             found = who.residual(catalogue.load(row.digest))
         except InputError as err:
-            found, unreadable[row.digest] = None, err.line()
-        if found is not None:
-            test.update(row.digest, found.values.tolist(), duration_s=found.duration_s, regime=found.regime)
+            unreadable[row.digest] = err.line()
+        else:
+            if found is None:
+                partial.append(row.digest)
+            else:
+                test.update(row.digest, found.values.tolist(), duration_s=found.duration_s, regime=found.regime)
         if (i + 1) % _TOGETHER == 0:
-            store.put_row("drift", key, {"test": test.to_json(), "unreadable": unreadable})
+            store.put_row("drift", who.key, {"test": test.to_json(), "unreadable": unreadable, "partial": partial})
         progress.advance()
     out = _told(who, test, unreadable)
-    state = {"test": test.to_json(), "unreadable": unreadable}
+    state = {"test": test.to_json(), "unreadable": unreadable, "partial": partial}
     if kept is None or new or kept["test"] != state["test"]:
-        store.put_row("drift", key, state | {"found": asdict(out)})
+        store.put_row("drift", who.key, state | {"found": asdict(out)})
     return out
 
 
-def _told(who: _Subject, test: DriftTest, unreadable: dict[str, str]) -> Watched:
+def _told(who: Subject, test: DriftTest, unreadable: dict[str, str]) -> Watched:
     common: dict[str, Any] = {
         "robot": who.robot, "of": who.of, "calibration": who.calibration, "episodes": test.episodes,
         "baseline": test.baseline, "hours": test.hours_watched, "evidence": test.evidence,
@@ -214,7 +246,7 @@ def _moved(parameter: Parameter, calibrated: float, shift: float) -> Moved:
     return Moved(parameter.path, parameter.unit, calibrated, now, text, beyond)
 
 
-def _set_ups(workspace: Workspace) -> Iterator[_Subject]:
+def _set_ups(workspace: Workspace) -> Iterator[Subject]:
     """Recorded set-ups with a calibration, one subject per robot that the recordings name."""
     store = workspace.store
     newest: dict[str, tuple[str, Calibration]] = {}
@@ -238,23 +270,20 @@ def _set_ups(workspace: Workspace) -> Iterator[_Subject]:
                 return recording_residuals(rig, calibration, [rig.replay(episode)])[0]
 
             own = [r for r in mine if r.robot == robot]
-            yield _Subject(
+            yield Subject(
                 robot or name, name, digest, parameters, tuple(calibration.best.tolist()),
                 _after(own, set(calibration.data)), residual,
                 f"flyball calibrate --rig {name} --workspace {workspace.path}",
             )  # fmt: skip
 
 
-def _fleet(store: Store) -> Iterator[_Subject]:
+def fleet_subjects(store: Store, standing: Standing) -> Iterator[Subject]:
     """Robots that the loop has calibrated, with the task of the logs that this was done with."""
-    standings = [row["standing"] for row in store.rows("turn") if "standing" in row]
-    if not standings:
-        return
-    catalogue = Catalogue(store)
-    for robot, digest in sorted(standing_from(standings[-1]).fits.items()):
+    everything = Catalogue(store).query("verdict != 'rejected'") if standing.fits else []
+    for robot, digest in sorted(standing.fits.items()):
         artifact = store.artifact(digest, "calibration")
         fitted, logs = fitted_from(json_of(store, artifact)), set(artifact.parents)
-        rows = [r for r in catalogue.query("verdict != 'rejected'") if r.robot == robot and r.task in tasks.names()]
+        rows = [r for r in everything if r.robot == robot and r.task in tasks.names()]
         learned = [r for r in rows if r.log_digest in logs]
         if not learned:
             continue
@@ -266,13 +295,18 @@ def _fleet(store: Store) -> Iterator[_Subject]:
             logged = attempts_of(task, [episode])
             if not logged.events:  # stopped early: nothing to compare with
                 return None
-            return attempt_residuals(task, fitted, logged, regimes=[f"{task.name} {episode.release[:12]}"])[0]
+            return attempt_residuals(task, fitted, logged, regimes=[regime_of(task, episode.release)])[0]
 
-        yield _Subject(
+        yield Subject(
             robot, task.name, digest, parameters, tuple(float(np.median(samples[p.path])) for p in parameters),
             _after([r for r in rows if r.task == task.name], {r.digest for r in learned}), residual,
             "let the loop calibrate it again",
         )  # fmt: skip
+
+
+def regime_of(task: Task, release: str) -> str:
+    """What an attempt may be compared with: attempts of the same task with the same release."""
+    return f"{task.name} {release[:12]}"
 
 
 def _after(rows: Sequence[EpisodeRow], fitted: set[str]) -> list[EpisodeRow]:

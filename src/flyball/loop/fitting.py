@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from flyball.base.steps import json_of
 from flyball.calibration.fleet import Fitted
 from flyball.episodes import Episode
-from flyball.episodes.catalogue import Catalogue
+from flyball.episodes.catalogue import Catalogue, EpisodeRow
 from flyball.loop import work
 from flyball.loop.logs import attempts_of
 from flyball.loop.stages import Stages, Standing
+from flyball.tasks.world import Attempts
 
 REPRODUCED = 0.5
 """A failure is reproduced when more than this share of posterior draws ends in the same way."""
@@ -52,17 +53,9 @@ def calibrate(
 ) -> tuple[dict[str, str], dict[str, float | None]]:
     """Fit robots to their logs; robot -> digest of its calibration, and the mean held-out gap before and after."""
     with stages.stage("calibrate", len(robots)):
-        catalogue = Catalogue(stages.store)
-        orders = ", ".join(f"'{name}'" for name in stages.looks)
         jobs, known = [], []
         for robot in robots:
-            # a turn that is resumed must read what it read before: not the canary's logs, which came after
-            where = (
-                f"robot = '{robot}' AND task = '{stages.task.name}' AND labels.turn >= {standing.since[robot]}"
-                f" AND (labels.turn < {stages.number} OR labels.order IN ({orders}))"
-            )
-            rows = catalogue.query(where, order="start_ns")
-            logged = attempts_of(stages.task, [catalogue.load(r.digest) for r in rows][-64:])
+            rows, logged = logs_of(stages, robot, standing)
             if not logged.events:
                 stages.display.note(f"{robot} has no complete attempt to learn from")
                 continue
@@ -84,6 +77,21 @@ def calibrate(
     stages.display.note(f"turn {stages.number}: {len(robots)} robots calibrated; "
                       f"held-out gap {before_after[0]:.3f} -> {before_after[1]:.3f}")  # fmt: skip
     return out, {"before": _finite(before_after[0]), "after": _finite(before_after[1])}
+
+
+def logs_of(stages: Stages, robot: str, standing: Standing) -> tuple[list[EpisodeRow], Attempts]:
+    """Logs that describe the robot as it is now, and the youngest complete attempts among them."""
+    # a turn that is resumed must read what it read before: not the canary's logs, which came after
+    orders = ", ".join(f"'{name}'" for name in stages.looks)
+    where = (
+        f"robot = '{robot}' AND task = '{stages.task.name}' AND labels.turn >= {standing.since[robot]}"
+        f" AND (labels.turn < {stages.number} OR labels.order IN ({orders}))"
+    )
+    if robot in standing.from_ns:
+        where += f" AND start_ns >= {standing.from_ns[robot]}"
+    catalogue = Catalogue(stages.store)
+    rows = catalogue.query(where, order="start_ns")
+    return rows, attempts_of(stages.task, [catalogue.load(r.digest) for r in rows][-64:])
 
 
 def samples(stages: Stages, standing: Standing, robot: str) -> dict[str, NDArray[np.float64]]:

@@ -47,6 +47,8 @@ class Standing:
       fits: robot -> digest of its calibration.
       since: robot -> first turn whose logs describe the robot as it is now.
       success: robot -> success rate of the last turn.
+      from_ns: robot -> start of the first attempt that describes the robot as it is now [ns], where more is known of
+        that than the turn.
     """
 
     release: str
@@ -56,6 +58,7 @@ class Standing:
     fits: Mapping[str, str] = field(default_factory=dict)
     since: Mapping[str, int] = field(default_factory=dict)
     success: Mapping[str, float] = field(default_factory=dict)
+    from_ns: Mapping[str, int] = field(default_factory=dict)
 
 
 def standing_from(data: Mapping[str, Any]) -> Standing:

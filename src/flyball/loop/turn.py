@@ -1,4 +1,5 @@
-"""One turn: attempts, logs, failures, calibration, reproduction, demonstrations, training, evaluation, gate, rollout.
+"""One turn: attempts, logs, failures, drift, calibration, reproduction, demonstrations, training, evaluation, gate,
+rollout.
 
 In: a workspace, a fleet that runs, the standing of the loop after the turn before. Out: the turn's row and the new
 standing, both in the workspace. Every piece of work goes through the step cache, so a turn that was killed goes on
@@ -13,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from flyball.episodes import Episode
-from flyball.loop import attempts, fitting, improvement, proof, rollout
+from flyball.loop import attempts, fitting, improvement, proof, rollout, upkeep
 from flyball.loop.stages import Stages, Standing
 
 
@@ -32,6 +33,8 @@ class Turn(Stages):
         row = attempts.count(self, episodes)
         gap = fitting.gap(self, episodes, standing)
         sick, changed = attempts.triage(self, episodes, standing)
+        standing, worn, drift = upkeep.upkeep(self, standing, changed)
+        sick = attempts.known(self, [*sick, *(r for r in worn if r not in sick)], standing)
         row |= {
             "turn": number,
             "gap": gap,
@@ -39,6 +42,8 @@ class Turn(Stages):
             "verdict": "nothing to learn",
             "reproduced": {"n": 0, "of": 0},
             "changed": sorted(changed),
+            "drift": drift,
+            "maintenance": [a["robot"] for a in upkeep.maintenance(self, standing)],
             "release": standing.release,
             "kept_demonstrations": 0,
             "trained": None,
@@ -46,7 +51,7 @@ class Turn(Stages):
         since = {r: number if r in changed else standing.since.get(r, 0) for r in self.operator.robots}
         standing = replace(standing, since=since, success=row.pop("success_by_robot"))
         if sick:
-            standing = self.learn(episodes, sick, changed, standing, row)
+            standing = self.learn(episodes, sick, [*changed, *worn], standing, row)
         row["deployed"] = standing.release
         row["seconds"] = {k: round(v, 2) for k, v in self.seconds.items()}
         row["seconds"]["overhead"] = round(time.monotonic() - began - sum(self.seconds.values()), 2)

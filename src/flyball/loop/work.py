@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from flyball.calibration.fleet import Fitted, ReplayConfig, fit_robot, pick
 from flyball.calibration.reproduction import gap, reproduce
+from flyball.calibration.residual import attempt_residuals
 from flyball.datagen.demonstrations import DemonstrationConfig, Demonstrations, demonstrate
 from flyball.learning.flow import FlowConfig, train
 from flyball.learning.recipe import TrainedPolicy
@@ -65,6 +66,13 @@ def measure_gap(
 ) -> float:
     """Gap of some attempts under samples (m,)."""
     return gap(tasks.load(task_name), logged, which, samples, GAP_DRAWS, seed=seed)
+
+
+def residuals(task_name: str, logged: Attempts, fitted: Mapping[str, Any], regimes: Sequence[str]) -> list[list[float]]:
+    """What attempts say about a calibrated robot, for the drift test; see ``calibration.residual``."""
+    task: Task = tasks.load(task_name)
+    found = attempt_residuals(task, fitted_from(fitted), logged, regimes=regimes)
+    return [r.values.tolist() for r in found]
 
 
 def replay_failures(
