@@ -36,6 +36,10 @@ _NEXT = {
     "delay": "steps and reversals of the command",
     "bias": "holding still against gravity on both sides of the vertical",
     "solref": "impacts at several speeds",
+    "drive_friction": "lifting and lowering loads of several sizes",
+    "load_friction": "lifting and lowering loads of several sizes",
+    "error_exponent": "small and large position errors",
+    "stribeck": "creeping through standstill",
 }
 """Field that a parameter changes -> the motion that shows it."""
 
