@@ -1,9 +1,14 @@
 """Agreement of engines, on outcomes that are known beforehand."""
 
+import sys
+import types
+
 import numpy as np
 import pytest
 
-from flyball.base import FlyballError
+from flyball.base import FlyballError, Unsupported
+from flyball.engines import engines
+from flyball.engines.mujoco import MujocoEngine
 from flyball.evaluation.agreement import Tried, agreement, try_on
 from flyball.tasks import tasks
 
@@ -62,6 +67,33 @@ def test_votes_on_which_policy_is_better():
 def test_trials_that_cannot_be_compared_are_refused(rows):
     with pytest.raises(FlyballError, match=r"at least two|same trials"):
         agreement(rows)
+
+
+def test_an_engine_that_lacks_what_a_task_needs_is_told_before_any_trial():
+    task = tasks.load("lift-fragile-v1")
+    made, told = [], []
+    values = task.draw_reality(np.random.default_rng(1), 2)
+    policies = {"still": lambda n: made.append(n)}
+    with pytest.raises(Unsupported, match="servo.*more than one hinge"):
+        try_on(task, policies, ["mujoco", "servo"], values, range(2), told.append)
+    assert made == [] and told == ["mujoco: 2 worlds", "servo: 2 worlds"]
+
+    class Poor(MujocoEngine):
+        def open(self, *args, **settings):
+            sim = super().open(*args, **settings)
+
+            def refuse(values):
+                raise Unsupported("cannot set a size", where="engine poor")
+
+            sim.set = refuse
+            return sim
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "engines_of_a_test", types.SimpleNamespace(Poor=Poor))
+        patch.setitem(engines._entries, "poor", "engines_of_a_test:Poor")
+        with pytest.raises(Unsupported, match="poor: lift-fragile-v1: cannot set a size; try: without --engine poor"):
+            try_on(task, policies, ["mujoco", "poor"], values, range(2))
+    assert made == []
 
 
 def test_an_engine_agrees_with_itself_and_the_expert_wins():

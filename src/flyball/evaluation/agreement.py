@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
-from flyball.base import InputError
+from flyball.base import InputError, Unsupported
 from flyball.engines import engines as engine_table
 from flyball.engines import traits
 from flyball.evaluation.statistics import Interval, clopper_pearson, difference_interval, wilson
@@ -52,18 +52,35 @@ class Tried:
 
 
 def try_on(
-    task: Task, policies: Mapping[str, MakePolicy], engines: Sequence[str], values: Values, seeds: Sequence[int]
-) -> list[Tried]:
+    task: Task, policies: Mapping[str, MakePolicy], engines: Sequence[str], values: Values, seeds: Sequence[int],
+    tell: Callable[[str], None] = lambda text: None,
+) -> list[Tried]:  # fmt: skip
     """Try every policy in every engine on the same worlds: parameters (n,), seeds and so starts and sensor noise.
 
+    Args:
+      tell: is told what begins.
+
     Raises:
-      NotPossible: an engine is not installed. Unsupported: it lacks what the task needs, by name.
+      NotPossible: an engine is not installed. Unsupported: it lacks what the task needs, by name. No trial is made
+        then.
     """
     out = []
-    loaded = {name: engine_table.load(name)() for name in engines}  # all, before any trial
+    loaded = {name: engine_table.load(name)() for name in engines}
+    worlds = {}
+    for name in engines:
+        tell(f"{name}: {len(seeds)} worlds")
+        worlds[name] = World(task, len(seeds), engine=name, threads=0)
+        try:
+            worlds[name].reset(values, seeds)
+        except Unsupported as err:
+            raise Unsupported(
+                f"{task.name}: {err.what}", where=err.where or f"engine {name}", allowed=err.allowed,
+                run_next=err.run_next or f"without --engine {name}",
+            ) from err  # fmt: skip
     for name, engine in loaded.items():
-        world = World(task, len(seeds), engine=name, threads=0)
+        world = worlds[name]
         for policy, make in policies.items():
+            tell(f"{name}: {policy}")
             judged = world.run(make(len(seeds)), values, seeds).judge(task)
             groups = tuple("" if j.outcome == "success" else j.group or j.outcome for j in judged)
             out.append(Tried(name, engine.version, traits(engine).formulation, policy, groups))

@@ -8,7 +8,7 @@ from flyball.base import Unsupported
 from flyball.engines import engines
 from flyball.engines.newton import model as importer
 from flyball.engines.newton.engine import NewtonEngine
-from flyball.engines.newton.materials import contact_pairs, friction, restitution
+from flyball.engines.newton.materials import contact_pairs, friction, meetings, restitution
 from flyball.engines.newton.solvers import SOLVERS
 from flyball.scenes import Scene
 from flyball.scenes.deformable import Cloth
@@ -82,29 +82,67 @@ def test_pairs_that_may_touch_are_mujocos():
     assert set(contact_pairs(m)) == seen and len(seen) > 5
 
 
-def test_friction_of_a_pair_is_mujocos_although_solvers_mix():
-    body = ('<geom name="floor" type="plane" size="1 1 1" friction=".5" priority="1"/>'
-            '<body><freejoint/><geom name="a" size=".1" friction=".6"/></body>'
-            '<body><freejoint/><geom name="b" size=".1" friction=".5" contype="2"/></body>')  # fmt: skip
-    m = compiled(body)
-    mu = friction(m, m.geom_friction[:, 0], SOLVERS["steel"])
-    for i, j in contact_pairs(m):
-        names = {m.geom(i).name, m.geom(j).name}
-        want = 0.5 if "floor" in names else 0.6  # the floor's by priority, else the greater
-        assert (mu[i] + mu[j]) / 2 == pytest.approx(want)
-    vbd = friction(m, m.geom_friction[:, 0], SOLVERS["vbd"])
-    assert np.sqrt(vbd[0] * vbd[1]) == pytest.approx(0.5)
+def mixed(m, met, x, how=lambda a, b: (a + b) / 2):
+    """What a solver makes of the coefficients of shapes: geoms -> coefficient."""
+    return {tuple(sorted(met.geoms[[i, j]])): how(x[i], x[j]) for i, j in met.pairs}
+
+
+def of_pair(m, own, a, b):
+    """MuJoCo's rule: the coefficient of higher priority, else the greater."""
+    rank = m.geom_priority
+    return own[a] if rank[a] > rank[b] else own[b] if rank[b] > rank[a] else max(own[a], own[b])
+
+
+ROUGH = (
+    '<geom name="floor" type="plane" size="1 1 1" friction=".05" priority="1"/>'
+    '<body><freejoint/><geom name="a" size=".1" friction="1"/></body>'
+    '<body><freejoint/><geom name="b" size=".1" friction=".3"/></body>'
+    '<body><freejoint/><geom name="c" size=".1" friction=".7" priority="2"/></body>'
+    '<body><freejoint/><geom name="d" size=".1" friction=".02"/></body>'
+)
+
+
+@pytest.mark.parametrize("solver", ["steel", "xpbd", "featherstone"])
+def test_friction_of_a_pair_is_mujocos_although_solvers_mix(solver):
+    """With the model's own values and with others, as worlds have them."""
+    m = compiled(ROUGH)
+    met = meetings(m, SOLVERS[solver])
+    rng = np.random.default_rng(0)
+    for own in (m.geom_friction[:, 0], rng.uniform(0.02, 2, m.ngeom), rng.uniform(0.02, 2, m.ngeom)):
+        found = mixed(m, met, friction(m, met, own, SOLVERS[solver]))
+        assert found.keys() == set(contact_pairs(m)) and len(found) == 10
+        for (a, b), mu in found.items():
+            assert mu == pytest.approx(of_pair(m, own, a, b), abs=1e-6)
+
+
+def test_geoms_that_are_alike_are_one_shape_each():
+    m = compiled(ROUGH.replace("priority", "group"))
+    m.geom_friction[:] = 0.4
+    met = meetings(m, SOLVERS["steel"])
+    assert met.geoms.tolist() == list(range(m.ngeom)) and {tuple(p) for p in met.pairs.tolist()} == set(
+        contact_pairs(m)
+    )
+
+
+def test_the_solver_for_cloth_multiplies():
+    body = ROUGH.replace("</body><body>", "").replace("<freejoint/>", "", 3)
+    m = compiled('<geom name="floor" type="plane" size="1 1 1" friction=".3"/>' + body[body.index("<body>") :])
+    met = meetings(m, SOLVERS["vbd"])
+    assert len(met.geoms) == m.ngeom
+    own = m.geom_friction[:, 0]
+    for (a, b), mu in mixed(m, met, friction(m, met, own, SOLVERS["vbd"]), lambda a, b: np.sqrt(a * b)).items():
+        assert mu == pytest.approx(of_pair(m, own, a, b))
 
 
 def test_friction_that_no_mix_gives_is_refused():
-    body = ('<geom name="floor" type="plane" size="1 1 1" friction=".05" priority="1"/>'
-            '<body><freejoint/><geom name="a" size=".1" friction="1"/></body>'
-            '<body><freejoint/><geom name="b" size=".1" friction="1"/></body>')  # fmt: skip
-    m = compiled(body)
-    with pytest.raises(Unsupported, match="friction.*floor|friction.*mean of two"):
-        friction(m, m.geom_friction[:, 0], SOLVERS["steel"])
+    """Geoms that are alike in the model are one shape each; in a world of its own each has another friction."""
+    m = compiled(ROUGH.replace("priority", "group"))
+    m.geom_friction[:] = 0.4
+    with pytest.raises(Unsupported, match=r"friction.*of the geoms \w+ and \w+: the solver takes the mean of two"):
+        friction(m, meetings(m, SOLVERS["steel"]), np.array([0.1, 0.2, 0.5, 0.7, 1.0]), SOLVERS["steel"])
 
 
 def test_restitution_goes_to_both_of_a_pair():
     m = compiled('<geom type="plane" size="1 1 1"/><body><freejoint/><geom size=".1"/></body>')
-    np.testing.assert_allclose(restitution(m, np.array([0.0, 0.8]), SOLVERS["steel"]), [0.8, 0.8])
+    met = meetings(m, SOLVERS["steel"])
+    np.testing.assert_allclose(restitution(m, met, np.array([0.0, 0.8]), SOLVERS["steel"]), [0.8, 0.8])

@@ -41,6 +41,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     """Print success by policy and engine, and the engines' agreement where there are several."""
     import numpy as np
 
+    from flyball.apps.cli.progress import progress
     from flyball.evaluation.agreement import agreement, try_on
     from flyball.evaluation.protocol import Protocol
     from flyball.evaluation.statistics import clopper_pearson
@@ -58,7 +59,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     seeds = Protocol(task.name, (str(args.seed),), tuple(engines), "drawn realities").seeds(args.trials)
     names = list(dict.fromkeys(args.policies or ["expert", "nominal"]))
     policies = {n: _policy(task, n, values, args.execute) for n in names}
-    tried = try_on(task, policies, engines, values, seeds)
+    with progress() as p:
+        tried = try_on(task, policies, engines, values, seeds, p.stage)
     held = f", {len(task.scene.variations)} variations of {args.vary}" if args.vary else ""
     lines = [f"{task.name}: {args.trials} drawn worlds, seed {args.seed}{held}"]
     for t in tried:

@@ -24,8 +24,11 @@ _LACKS = (
     "actuator:NAME.position_gain",
     "actuator:NAME.velocity_gain",
     "tendon:NAME.force_limit",
-    "geom:NAME.restitution",  # an implicit step damps a rebound more than any e above 0.8 allows
+    "geom:NAME.restitution",
 )
+"""Not taken. Restitution: the springs and dampers that stand for e in MuJoCo rebound otherwise under Drake's implicit
+step, which damps by itself. A ball that falls 0.5 m with steps of 0.25 ms, for e = 0.3, 0.6, 0.9, rebounds with these
+parts of its speed: 0.00, 0.00, 0.01 (lagged and similar), 0.21, 0.32, 0.40 (sap); the report card wants e to 5 %."""
 SETTABLE = tuple(name for name in fields.SETTABLE if name not in _LACKS)
 
 

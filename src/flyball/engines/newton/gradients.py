@@ -101,7 +101,7 @@ def _check(solver: Solver, m: mujoco.MjModel, worlds: Worlds) -> None:
     refused = [
         (solver.name != "featherstone", "derivatives", "newton-featherstone"),
         (bool((m.jnt_type < 2).any()), "derivatives through free or ball joints", "hinges and slides"),
-        (len(worlds.pairs) > 0, "derivatives with bodies that may touch", "no contacts: contype and conaffinity 0"),
+        (len(worlds.met.pairs) > 0, "derivatives with bodies that may touch", "no contacts: contype and conaffinity 0"),
         (bool(m.jnt_limited.any()), "derivatives through joint limits", "joints without limits"),
         (bool(m.neq), "derivatives with equalities", "none"),
     ]

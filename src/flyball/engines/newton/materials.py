@@ -1,12 +1,14 @@
 """Which geoms touch, and how: MuJoCo's rules for pairs, in numbers of single shapes.
 
 In: geoms. Out: coefficients of shapes that give MuJoCo's coefficient for every pair that may touch, or a refusal.
-MuJoCo takes the greater of two, or that of the geom of higher priority; Newton's solvers mix the two of a pair.
+MuJoCo takes the greater of two, or that of the geom of higher priority; Newton's solvers mix the two of a pair. So a
+geom that meets others on different terms is several shapes at one place, of which each meets its own partners only: one
+for where its coefficient counts, one for where it does not, and one for each pair that is of a kind by itself.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import mujoco
 import numpy as np
@@ -35,42 +37,70 @@ def contact_pairs(m: mujoco.MjModel) -> list[tuple[int, int]]:
     return out
 
 
-def friction(m: mujoco.MjModel, sliding: Array, solver: Solver) -> Array:
+class Meetings(NamedTuple):
+    """Shapes that stand for geoms, and which may touch.
+
+    Attributes:
+      geoms: geom of each shape; the first are the geoms themselves, in their order, then copies.
+      pairs: shapes that may touch, (p, 2): one pair for each two geoms that may.
+    """
+
+    geoms: NDArray[np.int64]
+    pairs: NDArray[np.int64]
+
+
+def meetings(m: mujoco.MjModel, solver: Solver) -> Meetings:
+    """Which shapes a model needs for its contacts to have their own coefficients."""
+    geoms, known = list(range(m.ngeom)), dict[tuple[int, object], int]()
+
+    def copy(geom: int, kind: object) -> int:
+        if (geom, kind) not in known:
+            known[geom, kind] = len(geoms)
+            geoms.append(geom)
+        return known[geom, kind]
+
+    out = []
+    for a, b in contact_pairs(m):
+        first, second = (a, b) if m.geom_priority[a] >= m.geom_priority[b] else (b, a)
+        alike = m.geom_priority[a] == m.geom_priority[b]
+        if solver.friction != "mean" or (alike and m.geom_friction[a, 0] == m.geom_friction[b, 0]):
+            out.append((a, b))
+        else:
+            out.append((copy(first, second if alike else "counts"), copy(second, "does not count")))
+    return Meetings(np.asarray(geoms, np.int64), np.asarray(out, np.int64).reshape(-1, 2))
+
+
+def friction(m: mujoco.MjModel, met: Meetings, sliding: Array, solver: Solver) -> Array:
     """Coefficients of the shapes from those of the geoms.
 
     Raises:
       Unsupported: no coefficients fit all pairs.
     """
-    a, b = _columns(m)
+    a, b = met.geoms[met.pairs].T
     rank = m.geom_priority
     want = np.where(
         rank[a] > rank[b], sliding[a], np.where(rank[b] > rank[a], sliding[b], np.maximum(sliding[a], sliding[b]))
     )
     want = np.where(np.maximum(m.geom_condim[a], m.geom_condim[b]) == 1, 0.0, want)
-    return _of_shapes(m, np.asarray(sliding, float), want, solver, "friction")
+    return _of_shapes(m, met, np.asarray(sliding, float), want, solver, "friction")
 
 
-def restitution(m: mujoco.MjModel, own: Array, solver: Solver) -> Array:
+def restitution(m: mujoco.MjModel, met: Meetings, own: Array, solver: Solver) -> Array:
     """Coefficients of the shapes; of two geoms the one that bounces more counts.
 
     Raises:
       Unsupported: no coefficients fit all pairs.
     """
-    a, b = _columns(m)
-    return _of_shapes(m, np.asarray(own, float), np.maximum(own[a], own[b]), solver, "restitution")
+    a, b = met.geoms[met.pairs].T
+    return _of_shapes(m, met, np.asarray(own, float), np.maximum(own[a], own[b]), solver, "restitution")
 
 
-def _columns(m: mujoco.MjModel) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    pairs = np.asarray(contact_pairs(m), np.int64).reshape(-1, 2)
-    return pairs[:, 0], pairs[:, 1]
-
-
-def _of_shapes(m: mujoco.MjModel, own: Array, want: Array, solver: Solver, what: str) -> Array:
+def _of_shapes(m: mujoco.MjModel, met: Meetings, own: Array, want: Array, solver: Solver, what: str) -> Array:
     """What each shape must have so that the mix of two is what the pair should have."""
     from scipy.optimize import nnls
 
-    a, b = _columns(m)
-    out = own.copy()
+    a, b = met.pairs.T
+    out = own[met.geoms]
     if not len(a):
         return out
     used = np.unique(np.concatenate([a, b]))
@@ -90,7 +120,8 @@ def _of_shapes(m: mujoco.MjModel, own: Array, want: Array, solver: Solver, what:
     off = np.abs(made - want)
     if off.max() > 1e-6:
         k = int(off.argmax())
-        names = " and ".join(m.geom(int(g)).name or f"number {g}" for g in (a[k], b[k]))
+        pair = met.geoms[met.pairs[k]]
+        names = " and ".join(m.geom(int(g)).name or f"number {g}" for g in pair)
         raise Unsupported(
             f"{what} {want[k]:g} of the geoms {names}: the solver takes the {solver.friction} of two coefficients, "
             f"and none fit all pairs (nearest {made[k]:g})",
@@ -101,12 +132,15 @@ def _of_shapes(m: mujoco.MjModel, own: Array, want: Array, solver: Solver, what:
     return out
 
 
-def springs(b: Any, m: mujoco.MjModel, geoms: NDArray[np.int64]) -> None:
+def springs(b: Any, m: mujoco.MjModel, geoms: NDArray[np.int64], shapes: NDArray[np.int64]) -> None:
     """Contacts as springs that an explicit step bears.
 
     Four corners of a box, each with stiffness k, damping c and friction slope f, turn it with 12 times the rate c / m:
     c = m / T and f = m / 8 dt stay below the limit of 2 / dt for T >= 10 dt. k = m / T^2 makes it critically damped on
     four. T is MuJoCo's time constant of the contact; m the lightest of what may touch.
+
+    Args:
+      geoms: of each of the shapes.
     """
     pairs = contact_pairs(m)
     mass = np.where(m.body_weldid[m.geom_bodyid] == 0, np.inf, m.body_mass[m.geom_bodyid])
@@ -114,7 +148,7 @@ def springs(b: Any, m: mujoco.MjModel, geoms: NDArray[np.int64]) -> None:
     for i, j in pairs:
         lightest[i], lightest[j] = min(lightest[i], mass[j]), min(lightest[j], mass[i])
     dt = m.opt.timestep
-    for g, shape in enumerate(geoms):
+    for g, shape in zip(geoms, shapes, strict=True):
         if np.isfinite(lightest[g]):
             t = max(abs(float(m.geom_solref[g, 0])), 10 * dt)
             b.shape_material_ke[shape], b.shape_material_kd[shape] = lightest[g] / t**2, lightest[g] / t

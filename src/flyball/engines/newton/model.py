@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from flyball.base import InputError, Unsupported
 from flyball.engines.newton import deformables, joints, runtime
-from flyball.engines.newton.materials import contact_pairs, friction, springs
+from flyball.engines.newton.materials import Meetings, contact_pairs, friction, meetings, springs
 from flyball.engines.newton.solvers import Solver
 from flyball.scenes import Scene
 
@@ -37,15 +37,15 @@ class Worlds:
 
     Attributes:
       model: Newton's; world w holds the rows [w k, (w + 1) k) of everything there are k of in a world.
-      geoms: shape of each geom, within a world.
-      pairs: geoms that may touch, (p, 2).
+      met: what stands for which geom, and which may touch.
+      shapes: shape of each of these, within a world.
       joints: where joint coordinates are.
       particles: kind:name of a deformable -> its rows within a world.
     """
 
     model: Any
-    geoms: NDArray[np.int64]
-    pairs: NDArray[np.int64]
+    met: Meetings
+    shapes: NDArray[np.int64]
     joints: joints.Joints
     particles: Mapping[str, slice]
 
@@ -135,8 +135,9 @@ def build(m: mujoco.MjModel, scene: Scene, solver: Solver, n: int, device: Any, 
         _import(one, scene)
     if one.body_count != m.nbody - 1:
         raise Unsupported(f"Newton makes {one.body_count} bodies of {m.nbody - 1}", where=engine)
-    geoms = _shapes(one, m, engine)
-    _write(one, m, solver, geoms)
+    met = meetings(m, solver)
+    shapes = _copied(one, met, _shapes(one, m, engine), nt)
+    _write(one, m, solver, met, shapes)
     particles = deformables.add(one, scene.deformables, nt)
     if solver.name == "vbd":
         one.color(include_bending=True)
@@ -150,8 +151,7 @@ def build(m: mujoco.MjModel, scene: Scene, solver: Solver, n: int, device: Any, 
         mass, t = min(x for x in one.particle_mass if x > 0), 10 * m.opt.timestep
         model.soft_contact_ke, model.soft_contact_kd, model.soft_contact_kf = mass / t**2, mass / t, mass / t
     where = joints.Joints.of(m, one)
-    pairs = np.asarray(contact_pairs(m), np.int64).reshape(-1, 2)
-    worlds = Worlds(model, geoms, pairs, where, particles)
+    worlds = Worlds(model, met, shapes, where, particles)
     if one.body_count:
         _compare(m, worlds, nt, engine)
     return worlds
@@ -185,7 +185,23 @@ def _shapes(builder: Any, m: mujoco.MjModel, engine: str) -> NDArray[np.int64]:
     return out
 
 
-def _write(b: Any, m: mujoco.MjModel, solver: Solver, geoms: NDArray[np.int64]) -> None:
+def _copied(b: Any, met: Meetings, own: NDArray[np.int64], nt: Any) -> NDArray[np.int64]:
+    """The shape of each geom and of each copy; copies are made here, of everything that a shape has."""
+    out = list(own)
+    lists = [x for name, x in vars(b).items() if name.startswith("shape_") and isinstance(x, list)]
+    lists = [x for x in lists if len(x) == b.shape_count]
+    for geom in met.geoms[len(own) :]:
+        shape = int(own[geom])
+        cfg, scale = nt.ModelBuilder.ShapeConfig(density=0.0), b.shape_scale[shape]
+        kind, source = b.shape_type[shape], b.shape_source[shape]
+        out.append(b.add_shape(body=b.shape_body[shape], type=kind, scale=scale, src=source, cfg=cfg))
+        for x in lists:
+            x[-1] = x[shape]
+        b.shape_flags[-1] &= ~int(nt.ShapeFlags.COLLIDE_PARTICLES | nt.ShapeFlags.VISIBLE)
+    return np.asarray(out, np.int64)
+
+
+def _write(b: Any, m: mujoco.MjModel, solver: Solver, met: Meetings, shapes: NDArray[np.int64]) -> None:
     """The compiled model's numbers."""
     wp = runtime.warp()
     still = m.body_weldid == 0
@@ -209,12 +225,11 @@ def _write(b: Any, m: mujoco.MjModel, solver: Solver, geoms: NDArray[np.int64]) 
         if m.jnt_type[i] >= int(mujoco.mjtJoint.mjJNT_SLIDE):
             low, high = m.jnt_range[i] if m.jnt_limited[i] else (-_FAR, _FAR)
             b.joint_limit_lower[k], b.joint_limit_upper[k] = float(low), float(high)
-    mu = friction(m, m.geom_friction[:, 0], solver)
-    for g, shape in enumerate(geoms):
-        b.shape_material_mu[shape] = float(mu[g])
+    for mu, shape in zip(friction(m, met, m.geom_friction[:, 0], solver), shapes, strict=True):
+        b.shape_material_mu[shape] = float(mu)
         b.shape_material_restitution[shape] = 0.0
     if solver.penalty:
-        springs(b, m, geoms)
+        springs(b, m, met.geoms, shapes)
 
 
 def inertia_of(diagonal: Array, quat: Array) -> Array:

@@ -85,9 +85,9 @@ class NewtonSimulation:
         self._pipeline: Any = None
         self._contacts: Any = None
         self._observed: Any = None
-        touching = len(self.worlds.pairs) > 0 or (m.particle_count and m.shape_count)
+        touching = len(self.worlds.met.pairs) > 0 or (m.particle_count and m.shape_count)
         if touching and solver.name != "mpm":
-            shapes = self.worlds.geoms[self.worlds.pairs]
+            shapes = self.worlds.shapes[self.worlds.met.pairs]
             pairs = np.concatenate([shapes + w * (m.shape_count // self.n) for w in range(self.n)])
             filtered = self._wp.array(pairs.astype(np.int32).reshape(-1, 2), dtype=self._wp.vec2i)
             self._pipeline = nt.CollisionPipeline(m, broad_phase="explicit", shape_pairs_filtered=filtered)
@@ -394,7 +394,8 @@ class NewtonSimulation:
         """Shapes as many times as large as the model's as MuJoCo's geoms are."""
         size, own = self._host.expand("geom_size")[:, :, 0], self.model.geom_size[:, 0]
         ratio = np.ones((self.n, self.worlds.model.shape_count // self.n))
-        ratio[:, self.worlds.geoms] = np.divide(size, own, out=np.ones_like(size), where=own != 0)  # 0: a whole plane
+        scale = np.divide(size, own, out=np.ones_like(size), where=own != 0)  # 0: a whole plane
+        ratio[:, self.worlds.shapes] = scale[:, self.worlds.met.geoms]
         for name, x in self._extents.items():
             fields.assign(getattr(self.worlds.model, name), x * ratio.reshape(-1, *[1] * (x.ndim - 1)))
 
@@ -412,7 +413,8 @@ class NewtonSimulation:
         for values, solve, array in ((sliding, friction, m.shape_material_mu),
                                      (self._bounce, restitution, m.shape_material_restitution)):  # fmt: skip
             whole = fields.rows(array, self.n)
-            solved = {tuple(row): solve(self.model, row, self.solver) for row in np.unique(values, axis=0)}
+            met = self.worlds.met
+            solved = {tuple(row): solve(self.model, met, row, self.solver) for row in np.unique(values, axis=0)}
             for w, row in enumerate(values):
-                whole[w, self.worlds.geoms] = solved[tuple(row)]
+                whole[w, self.worlds.shapes] = solved[tuple(row)]
             fields.assign(array, whole)
