@@ -18,6 +18,7 @@ MJCF = [
     ("", "XML is not well-formed"),
     ("<mujoco><worldbody>", "XML is not well-formed: no element found inside mujoco/worldbody"),
     ("<mujoco><worldbody></mujoco>", "mismatched tag inside mujoco/worldbody"),
+    ('<mujoco><body name="a"/><worldbody/></mujoco>', "mujoco/body[a]: a body outside of <worldbody>"),
     ("<robots/>", "the root element is <robots>"),
     ('<!DOCTYPE m [<!ENTITY a "b">]><mujoco model="&a;"/>', "declares the entity 'a'"),
     (BODY.format('<inertial pos="0 0 0" mass="-1" diaginertia="1 1 1"/>'), "worldbody/body[a]: mass and inertia"),

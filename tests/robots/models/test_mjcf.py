@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from flyball.base import InputError
-from flyball.robots.models import ReadOptions, load
+from flyball.robots.models import ReadOptions, guard, load
 from flyball.robots.models.diff import diff
 from flyball.robots.models.facts import facts
 from flyball.robots.models.mjcf import MjcfFormat
@@ -77,6 +77,55 @@ def test_an_attached_model_is_laid_out_flat_with_all_its_digits(tmp_path, meshes
     again = imported.compile()
     assert "<attach" not in imported.mjcf and again.njnt == 2
     assert again.body("left_palm").pos[0] == 0.12345678901234
+
+
+def test_an_attached_model_whose_numbers_were_rounded_says_so(tmp_path, monkeypatch):
+    """Where this MuJoCo does not offer more digits, the user is told; where it does, nothing is said."""
+    (tmp_path / "hand.xml").write_text(
+        '<mujoco><worldbody><body name="h"><geom size=".1"/></body></worldbody></mujoco>'
+    )
+    (tmp_path / "arm.xml").write_text(
+        '<mujoco><asset><model name="hand" file="hand.xml"/></asset><worldbody><body name="a"><geom size=".123456789"/>'
+        '<attach model="hand" body="h" prefix="x"/></body></worldbody></mujoco>'
+    )
+    assert not any("digits" in text for text in load(tmp_path / "arm.xml").notes)
+
+    def here(mjcf, assets, include, where):
+        head, parts = guard._compile(mujoco, mjcf, dict(assets), dict(include))
+        return head, b"".join(parts)
+
+    monkeypatch.setattr(guard, "_write_all_digits", lambda _mujoco: False)
+    monkeypatch.setattr(guard._worker, "ask", here)
+    assert any("six digits" in text for text in load(tmp_path / "arm.xml").notes)
+
+
+def test_a_mesh_named_in_an_included_file_may_lie_beside_that_file(tmp_path, meshes):
+    (tmp_path / "robot" / "parts" / "meshes").mkdir(parents=True)
+    (tmp_path / "robot" / "parts" / "meshes" / "m.obj").write_bytes(meshes["plain.obj"])
+    (tmp_path / "robot" / "parts" / "inner.xml").write_text(
+        '<mujocoinclude><asset><mesh name="m" file="meshes/m.obj"/></asset></mujocoinclude>'
+    )
+    main = '<mujoco><include file="parts/inner.xml"/>{}<worldbody><geom type="mesh" mesh="m"/></worldbody></mujoco>'
+    (tmp_path / "robot" / "r.xml").write_text(main.format(""))
+    assert list(load(tmp_path / "robot" / "r.xml").model.meshes) == ["m"]
+    # the main file's own references do not reach there
+    (tmp_path / "robot" / "r.xml").write_text(main.format('<asset><mesh name="k" file="meshes/m.obj"/></asset>'))
+    with pytest.raises(InputError, match=r"mesh\[k\]@file: no file 'meshes/m.obj'"):
+        load(tmp_path / "robot" / "r.xml")
+
+
+def test_a_flat_mesh_that_is_only_seen_is_a_shell_and_one_that_is_touched_is_refused(tmp_path):
+    flat = '<asset><mesh name="m" vertex="0 0 0 1 0 0 0 1 0 1 1 0" face="0 1 2 1 2 3"/></asset>'
+    geom = '<geom size=".1"/><geom type="mesh" mesh="m" {}/>'
+    model = f'<mujoco>{flat}<worldbody><body name="b"><joint/>{geom}</body></worldbody></mujoco>'
+    (tmp_path / "r.xml").write_text(model.format('contype="0" conaffinity="0" mass="0"'))
+    imported = load(tmp_path / "r.xml")
+    assert any("mesh m is too small or flat" in text for text in imported.notes)
+    assert imported.model.mass == pytest.approx(1000 * 4 / 3 * np.pi * 0.1**3)
+    tiny = 'vertex="0 0 0 1e-5 0 0 0 1e-5 0 0 0 1e-5"'
+    (tmp_path / "r.xml").write_text(model.format("").replace(flat, f'<asset><mesh name="m" {tiny}/></asset>'))
+    with pytest.raises(InputError, match=r"asset/mesh\[m\]: mesh volume is too small"):
+        load(tmp_path / "r.xml")
 
 
 def test_the_licence_beside_a_model_is_found(rich):

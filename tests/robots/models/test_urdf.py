@@ -141,6 +141,27 @@ def test_what_a_mesh_loses_is_said(tmp_path, collada, meshes):
         load(path)
 
 
+def test_a_collada_file_with_a_picture_that_is_not_there_keeps_its_shape(tmp_path, collada):
+    painted = collada().replace(
+        b'<technique sid="c"><phong><diffuse><color>0 0 1 1</color>',
+        b'<newparam sid="sf"><surface type="2D"><init_from>gone</init_from></surface></newparam><newparam sid="sm">'
+        b'<sampler2D><source>sf</source></sampler2D></newparam><technique sid="c"><phong><diffuse>'
+        b'<texture texture="sm" texcoord="UV"/>',
+    )
+    assert painted != collada()
+    for name, data in (("whole.dae", collada()), ("painted.dae", painted)):
+        (tmp_path / name).write_bytes(data)
+        (tmp_path / "r.urdf").write_text(
+            f"<robot name='r'><link name='b'><visual><geometry><mesh filename='{name}'/></geometry></visual></link></robot>"
+        )
+        imported = load(tmp_path / "r.urdf")
+        vertices = imported.model.meshes[name.removesuffix(".dae")].vertices
+        # its node stands one unit along x
+        np.testing.assert_allclose(vertices.max(axis=0), (1.1, 0.2, 0.3), atol=1e-6)
+        np.testing.assert_allclose(vertices.min(axis=0), (1, 0, 0), atol=1e-6)
+    assert any("a reference is broken (DaeBrokenRefError: Missing image 'gone'" in text for text in imported.losses)
+
+
 def test_one_mesh_in_two_scales_is_two_meshes(tmp_path, meshes):
     (tmp_path / "m.stl").write_bytes(meshes["binary.stl"])
     shapes = "".join(

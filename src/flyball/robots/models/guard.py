@@ -44,6 +44,10 @@ class Compiled:
 
     model: Any
     flat: str = ""
+    rounded: bool = False
+    """Whether the numbers of ``flat`` have six digits only."""
+    notes: tuple[str, ...] = ()
+    """What had to be assumed to compile it."""
 
 
 class CompileError(InputError):
@@ -70,7 +74,7 @@ def compile_guarded(
 
     size = answer["model"]
     model = mujoco.MjModel.from_binary_path("model.mjb", assets={"model.mjb": payload[:size]})
-    return Compiled(model, payload[size:].decode())
+    return Compiled(model, payload[size:].decode(), bool(answer["rounded"]))
 
 
 def _error(text: str, where: str) -> CompileError:
@@ -182,18 +186,18 @@ def _compile(
 
     spec = mujoco.MjSpec.from_string(mjcf, include=include, assets=assets)
     model = spec.compile()
-    flat = b""
+    flat, rounded = b"", False
     if include:
-        _write_all_digits(mujoco)
+        rounded = not _write_all_digits(mujoco)
         flat = spec.to_xml().encode()
     buffer = np.zeros(mujoco.mj_sizeModel(model), np.uint8)
     mujoco.mj_saveModel(model, None, buffer)
     parts = [buffer.tobytes(), flat]
-    return {"model": len(parts[0]), "sizes": [len(p) for p in parts]}, parts
+    return {"model": len(parts[0]), "rounded": rounded, "sizes": [len(p) for p in parts]}, parts
 
 
-def _write_all_digits(mujoco: Any) -> None:
-    """Let ``to_xml`` write 17 digits instead of 6, where the library offers it."""
+def _write_all_digits(mujoco: Any) -> bool:
+    """Let ``to_xml`` write 17 digits instead of 6; False where the library does not offer it."""
     import ctypes
     import glob
 
@@ -201,6 +205,8 @@ def _write_all_digits(mujoco: Any) -> None:
         setter = getattr(ctypes.CDLL(path), "_mjPRIVATE__set_xml_precision", None)
         if setter is not None:
             setter(17)
+            return True
+    return False
 
 
 def _send(to: BinaryIO | Any, head: dict[str, Any], parts: list[bytes]) -> None:

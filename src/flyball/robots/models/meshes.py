@@ -8,7 +8,9 @@ Pinocchio ignore it too). Parts of a scene become one mesh of one colour.
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,10 +103,10 @@ def _dae(data: bytes, where: str) -> Prepared:
         if count.isdigit() and int(count) > len(data):
             raise Damaged(f"count {count} is more than the file holds", where=document.at(source))
     try:
-        scene = collada.Collada(io.BytesIO(data), ignore=[collada.DaeError], validate_output=False)
+        scene, shapes, broken = _instances(collada, data)
         unit = float(scene.assetInfo.unitmeter or 1.0)
         corners, colours = [], []
-        for geometry in scene.scene.objects("geometry") if scene.scene else []:
+        for geometry in shapes:
             for primitive in geometry.primitives():
                 triangles = primitive.triangleset() if hasattr(primitive, "triangleset") else primitive
                 if getattr(triangles, "vertex_index", None) is None or not hasattr(triangles, "normal_index"):
@@ -125,8 +127,11 @@ def _dae(data: bytes, where: str) -> Prepared:
     axis = str(getattr(scene.assetInfo, "upaxis", "Z_UP"))
     stated = {c for _, c in colours if c is not None}
     losses = [f"{len(stated)} colours became one"] if len(stated) > 1 else []
-    if scene.images:
-        losses.append(f"{len(scene.images)} textures")
+    losses += broken
+    pictures = max(len(scene.images), data.count(b"<texture "))
+    if pictures:
+        losses.append(f"{pictures} texture{'s' * (pictures > 1)}")
+        colours = [(n, None if c == _NO_PICTURE else c) for n, c in colours]
     return Prepared(
         obj(vertices, faces),
         ".obj",
@@ -134,6 +139,33 @@ def _dae(data: bytes, where: str) -> Prepared:
         notes=() if axis == "Z_UP" else (f"{axis} is not applied, as ROS tools do not",),
         losses=tuple(losses),
     )
+
+
+_NO_PICTURE = (0.0, 0.0, 0.0, 1.0)
+"""What the library makes of a picture that is not there."""
+_BOUND = re.compile(rb"<bind_material\b.*?</bind_material\s*>|<bind_material\s*/>", re.DOTALL)
+"""What a shape is painted with, which may name a picture that is not there."""
+
+
+def _instances(collada: Any, data: bytes) -> tuple[Any, list[Any], list[str]]:
+    """A file's scene, its shapes in place, and what of it is broken.
+
+    The library drops a shape with all that is broken below it; without their paint shapes are whole again.
+    """
+
+    def opened(content: bytes) -> tuple[Any, list[Any]]:
+        scene = collada.Collada(io.BytesIO(content), ignore=[collada.DaeError], validate_output=False)
+        return scene, [*scene.scene.objects("geometry")] if scene.scene else []
+
+    scene, shapes = opened(data)
+    if not scene.errors:
+        return scene, shapes, []
+    bare, unpainted = opened(_BOUND.sub(b"", data))
+    if len(unpainted) > len(shapes):
+        reason = " ".join(str(scene.errors[0]).split())[:200]
+        scene, shapes = bare, unpainted
+        return scene, shapes, [f"its colours: a reference is broken ({reason})"]
+    return scene, shapes, [f"a part that is broken: {' '.join(str(e).split())[:200]}" for e in scene.errors[:3]]
 
 
 def _colour(material: object) -> tuple[float, ...] | None:

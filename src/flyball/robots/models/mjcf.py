@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -62,6 +63,7 @@ _BOUNDED = (  # what of the compiled model has to be finite and below it
     ("site", ("site_pos", "site_quat", "site_size"), "site"),
     ("mesh", ("mesh_pos", "mesh_quat"), "mesh"),
 )
+ROUNDED = "it attaches other models, which MuJoCo writes out with six digits: its numbers are rounded to those"
 _WORD_ATTRIBUTES = ("name", "class", "childclass", "prefix")
 
 
@@ -86,7 +88,7 @@ class MjcfFormat:
             assets=files.assets,
             model=model,
             sidecar=extra,
-            notes=tuple(suspicions(model)),
+            notes=(*((ROUNDED,) if compiled.rounded else ()), *compiled.notes, *suspicions(model)),
             losses=tuple(losses),
             format=self.name,
             source=path,
@@ -136,14 +138,47 @@ def compile_document(
     """
     check(document)
     losses = sidecar.apply(document, extra or {})
-    text, starts = document.text()
-    try:
-        compiled = compile_guarded(text, assets, include, where=document.where)
-    except CompileError as err:
-        named = _complained_about(err, document, starts)
-        raise InputError(_plain(err.what), where=document.where if named is None else document.at(named)) from err
+    shells: dict[str, InputError] = {}
+    while True:
+        text, starts = document.text()
+        try:
+            compiled = compile_guarded(text, assets, include, where=document.where)
+            break
+        except CompileError as err:
+            named = _complained_about(err, document, starts)
+            where = document.where if named is None else document.at(named)
+            refusal = InputError(_plain(err.what), where=where)
+            if (
+                named is None
+                or named.tag != "mesh"
+                or "volume is too small" not in err.what
+                or "inertia" in named.attrib
+            ):
+                raise refusal from err
+            named.set("inertia", "shell")
+            shells[named.get("name", "")] = refusal
+    _only_seen(compiled.model, document, shells)
     _check_compiled(compiled.model, document)
-    return compiled.flat or text, compiled, losses
+    said = tuple(f"mesh {name} is too small or flat to have a volume: taken as a shell" for name in shells)
+    return compiled.flat or text, replace(compiled, notes=said), losses
+
+
+def _only_seen(model: Any, document: Document, shells: Mapping[str, InputError]) -> None:
+    """Refuse a mesh without volume after all where it is touched and gives its body mass.
+
+    Raises:
+      InputError: MuJoCo's own refusal of the mesh.
+    """
+    if any(e.get("inertiafromgeom") == "false" for e in document.root.iter("compiler")):
+        return
+    for name, refusal in shells.items():
+        geoms = np.flatnonzero((model.geom_dataid == model.mesh(name).id) & (model.geom_type == _MESH_GEOM))
+        if np.any(model.geom_contype[geoms] | model.geom_conaffinity[geoms]):
+            raise refusal
+
+
+_MESH_GEOM = 7
+"""``mjGEOM_MESH``."""
 
 
 def _check_compiled(model: Any, document: Document) -> None:
@@ -172,6 +207,9 @@ def check(document: Document) -> None:
     Raises:
       InputError: naming the element.
     """
+    for e in document.root:
+        if e.tag == "body":  # MuJoCo drops it in silence
+            raise InputError("a body outside of <worldbody>", where=document.at(e), allowed="bodies inside <worldbody>")
     for e in document.root.iter():
         for key in _WORD_ATTRIBUTES:
             if "%" in e.get(key, ""):  # MuJoCo 3.17 takes some for format strings
@@ -212,6 +250,8 @@ def _open(path: Path, files: Files, stack: list[Path], where: str = "") -> Docum
         circle = " -> ".join(p.name for p in [*stack[stack.index(real) :], real])
         raise InputError(f"files include each other: {circle}", where=where)
     document = parse(files.read(path, where or path.name), path.name)
+    if stack:
+        files.included |= dict.fromkeys(document.root.iter(), real.parent)
     if not stack and document.root.tag != "mujoco":
         tag = document.root.tag
         raise InputError(f"the root element is <{tag[:60]}>", where=path.name, allowed="<mujoco>, or <robot> in URDF")
@@ -259,7 +299,10 @@ def _gather(document: Document, files: Files, include: dict[str, bytes], stack: 
             if strip:
                 reference = re.split(r"[/\\]", reference)[-1]
             order = [folders[kind], *(f for f in folders.values() if f != folders[kind])]
-            path = files.find(reference, order if e.tag == "hfield" else order[:1], place)
+            order = order if e.tag == "hfield" else order[:1]
+            if e in files.included:  # MuJoCo looks beside the included file too
+                order += [files.included[e]]
+            path = files.find(reference, order, place)
             if e.tag in _NAMED_AFTER_FILE and "name" not in e.attrib and key == "file":
                 e.set("name", Path(reference.replace("\\", "/")).stem)
             e.set(key, files.keep(path, place))

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote
+from xml.etree.ElementTree import Element
 
 from flyball.base import InputError
 from flyball.robots.models.imported import ReadOptions
@@ -36,6 +37,8 @@ class Files:
         self.root = options.root.resolve() if options.root else _root(self.folder)
         self.used: dict[Path, str] = {}
         self.assets: dict[str, bytes] = {}
+        self.included: dict[Element, Path] = {}
+        """Element of an included file -> that file's folder."""
         self._sum = 0
 
     def find(self, reference: str, folders: Sequence[Path], where: str) -> Path:

@@ -86,7 +86,7 @@ def imported_from(
         assets=files.assets,
         model=model,
         sidecar=dict(kept),
-        notes=(*reader.notes, *suspicions(model)),
+        notes=(*reader.notes, *compiled.notes, *suspicions(model)),
         losses=tuple(losses),
         format="urdf",
         source=path,

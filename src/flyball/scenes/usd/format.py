@@ -70,7 +70,7 @@ def look(
         assets=assets,
         model=model,
         sidecar=extra,
-        notes=(*parsed.notes, *suspicions(model)),
+        notes=(*parsed.notes, *compiled.notes, *suspicions(model)),
         losses=(*parsed.losses, *losses),
         format=UsdFormat.name,
         source=path,
