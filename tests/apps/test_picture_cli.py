@@ -45,6 +45,13 @@ def test_a_models_camera_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[
         (["lift-fragile-v1", "--out", "x.png", "--camera", "wrist", "--kind", "depth", "--renderer", "rays"], "wrist"),
         (["lift-fragile-v1", "--out", "x.png", "--renderer", "rays"], "rgb"),
         (["lift-fragile-v1"], "--out"),
+        (["lift-fragile-v1", "--out", "x.jpg"], "ends in .png"),
+        (["lift-fragile-v1", "--out", "x.png", "--size", "0x4"], "--size 0x4"),
+        (["lift-fragile-v1", "--out", "x.png", "--size", "4x99999"], "8192"),
+        (["lift-fragile-v1", "--out", "x.png", "--renderer", "vulkan"], "vulkan"),
+        (["lift-fragile-v1", "--out", "x.png", "--camera", "no.toml"], "no.toml"),
+        (["lift-fragile-v1", "--out", "x.png", "--seed", "-1"], "--seed -1"),
+        (["model.xml", "--out", "x.png", "--vary", "vary.toml"], "lift-fragile-v1"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -59,3 +66,45 @@ def test_bad_input_is_one_line(
     err = capsys.readouterr().err
     assert named in err and err.count("\n") == 1
     assert not (tmp_path / "x.png").exists()
+
+
+GATE = """width = 64
+height = 48
+fovy_deg = 55
+position = [0.42, 0.0, 1.0]
+at = [0.42, 0.0, 0.0]
+up = [1.0, 0.0, 0.0]
+"""
+
+
+def picture(folder: Path, *more: str) -> bytes:
+    """The PNG of a depth picture of the lift by the camera of gate.toml."""
+    out = folder / "seen.png"
+    command = ["picture", "lift-fragile-v1", "--out", str(out), "--camera", str(folder / "gate.toml")]
+    assert main([*command, "--kind", "depth", "--renderer", "rays", *more]) == 0
+    return out.read_bytes()
+
+
+def test_a_camera_may_come_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def seen(extra: str, *more: str) -> bytes:
+        (tmp_path / "gate.toml").write_text(GATE + extra)
+        return picture(tmp_path, *more)
+
+    plain = seen("")
+    assert "camera gate, 64 x 48" in capsys.readouterr().out
+    assert plain == seen("") != seen("distortion = [-0.3, 0.05, 0, 0, 0]\n")
+    noisy = "noise = { depth = 0.05 }\n"
+    assert seen(noisy) == seen(noisy) != plain and seen(noisy, "--seed", "1") != seen(noisy)
+
+
+def test_a_world_that_varies_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "gate.toml").write_text(GATE)
+    file = tmp_path / "vary.toml"
+    file.write_text('[object.size_scale]\nkind = "uniform"\nlow = 0.8\nhigh = 1.3\n')
+    held = ["--vary", str(file), "--world"]
+    third, again, fourth = (picture(tmp_path, *held, i) for i in ("3", "3", "4"))
+    assert third == again != fourth
+    file.write_text('["camera:gate.position[2]"]\nkind = "constant"\nhow = "add"\nvalue = 0.3\n')
+    assert picture(tmp_path, *held, "3") != third
+    file.write_text('["camera:gaet.position[2]"]\nkind = "constant"\nvalue = 0.3\n')
+    assert main(["picture", "lift-fragile-v1", "--out", str(tmp_path / "x.png"), *held, "0"]) == 2

@@ -5,6 +5,7 @@ engine is stated by its bindings; no simulator is imported here.
 """
 
 from flyball.scenes.camera import Camera, Noise
+from flyball.scenes.camera_files import load_camera
 from flyball.scenes.compositions import Conditional, Formula, Mixture, Ramp
 from flyball.scenes.distributions import (
     Choice,
@@ -43,6 +44,7 @@ __all__ = [
     "Vary",
     "draw_worlds",
     "dump_variations",
+    "load_camera",
     "load_variations",
     "sample",
 ]

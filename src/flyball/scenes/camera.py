@@ -127,6 +127,8 @@ class Camera:
         """``with_fov``, placed at ``from_`` and looking at a point, both in the parent's frame [m]."""
         z = np.subtract(at, from_)
         x = np.cross(z, up)
+        if not (np.isfinite(z).all() and np.isfinite(x).all()):
+            raise InputError(f"from {from_} at {at}", where=f"camera {name}", allowed="finite numbers")
         if np.linalg.norm(z) < 1e-9 or np.linalg.norm(x) < 1e-9 * np.linalg.norm(z):
             raise InputError("looks along its own up direction", where=f"camera {name}", allowed="another up or place")
         z, x = z / np.linalg.norm(z), x / np.linalg.norm(x)

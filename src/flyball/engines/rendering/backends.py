@@ -65,7 +65,7 @@ def tried(name: str) -> Found:
       Missing: unknown name.
     """
     if name not in ORDER:
-        raise Missing.named("renderer", name, ORDER, where=WISH)
+        raise Missing.named("renderer", name, ORDER, where="rendering")
     if name == "rays":
         return Found(name, True, "MuJoCo's ray casts: depth, segmentation, normals and flow, no rgb")
     if name == "warp":

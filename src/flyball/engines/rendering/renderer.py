@@ -241,6 +241,8 @@ class Renderer:
             low, high = np.min([a for a, _ in bounds], axis=0), np.max([b for _, b in bounds], axis=0)
             centre, radius = (low + high) / 2, float(np.linalg.norm(high - low)) / 2
         away = np.array([0.61, -0.61, 0.5])
+        if min(width, height) < 1:
+            raise InputError(f"{width} x {height} px", where="overview", allowed="1 or more")
         fovy = 40.0
         narrow = np.arctan(np.tan(np.radians(fovy / 2)) * min(1, width / height))
         from_ = centre + away / np.linalg.norm(away) * radius / np.sin(narrow)
