@@ -155,6 +155,16 @@ class ReplayProblem:
         return self._measured
 
     @property
+    def episode(self) -> NDArray[np.int64]:
+        """Which recording every sample is of, (samples,)."""
+        return np.asarray(self._episode)
+
+    @property
+    def step_s(self) -> float:
+        """Length of a substep [s]."""
+        return self._simulation(len(self.replays)).timestep
+
+    @property
     def elapsed(self) -> Array:
         """Time of every sample since the start of its recording [s], (samples,)."""
         return self._t

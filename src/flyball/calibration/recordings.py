@@ -214,7 +214,17 @@ def problem_of(rig: Rig, replays: Sequence[Replay], paths: Sequence[str], thread
 
 
 def report(
-    rig: Rig, answer: Learned, scores: Sequence[Score], steps: int, data: tuple[str, ...], seed: int, budget: Budget
+    rig: Rig,
+    answer: Learned,
+    scores: Sequence[Score],
+    steps: int,
+    data: tuple[str, ...],
+    seed: int,
+    budget: Budget,
+    *,
+    rows: Sequence[ParameterRow] | None = None,
+    bounded: Sequence[str] | None = None,
+    notes: Sequence[str] = (),
 ) -> Calibration:
     """The calibration: intervals, identifiability and verdict.
 
@@ -223,6 +233,9 @@ def report(
       scores: how others like it did on recordings held out.
       steps: substeps simulated in all.
       data: digests of the episodes.
+      rows: what is known of each parameter, if the learner says so itself; else it is read off samples and replays.
+      bounded: parameters that the fit left on a bound, likewise.
+      notes: more to mind.
     """
     rng, paths = np.random.default_rng(seed), answer.problem.paths
     samples = answer.samples(budget.members)
@@ -244,21 +257,21 @@ def report(
         float(np.mean(answer.bands.discrepancy)) / rig.unit_size,
         noise_floor(rig),
     )
-    silent = silent_parameters(answer.problem, answer.best)
-    rows = describe(answer.problem.parameters, samples, silent)
-    notes = [f"model {answer.level + 1} of {len(rig.levels)}: {', '.join(paths)}"]
-    notes += [
-        f"{r.path} is not excited: record motions that depend on it" for r in rows if r.note.startswith("not excited")
-    ]
-    bounded = [p for p in pressed_bounds(answer) if p not in silent]
+    if rows is None:
+        silent = silent_parameters(answer.problem, answer.best)
+        rows = describe(answer.problem.parameters, samples, silent)
+    silent = [r.path for r in rows if r.note.startswith("not excited")]
+    said = [f"model {answer.level + 1} of {len(rig.levels)}: {', '.join(paths)}"]
+    said += [f"{path} is not excited: record motions that depend on it" for path in silent]
+    bounded = [p for p in (pressed_bounds(answer) if bounded is None else bounded) if p not in silent]
     if bounded:
-        notes.append(f"the fit ends on a bound of {', '.join(bounded)}: the range is too narrow or the model is wrong")
+        said.append(f"the fit ends on a bound of {', '.join(bounded)}: the range is too narrow or the model is wrong")
     if not answer.fit.converged:
-        notes.append(f"the fit had not converged after {budget.iterations} iterations")
+        said.append(f"the fit had not converged after {budget.iterations} iterations")
     return Calibration(
-        rig.name, scene_digest(rig.scene), tuple(paths), samples, answer.best, rows, held,
-        verdict(held, rows, bounded=bounded, converged=answer.fit.converged), tuple(notes), seed, _engine(rig), steps,
-        data,
+        rig.name, scene_digest(rig.scene), tuple(paths), samples, answer.best, tuple(rows), held,
+        verdict(held, rows, bounded=bounded, converged=answer.fit.converged), (*said, *notes), seed, _engine(rig),
+        steps, data,
     )  # fmt: skip
 
 

@@ -13,9 +13,12 @@ from flyball.base import InputError
 from flyball.calibration.calibration import Calibration
 from flyball.calibration.fit import Progress
 from flyball.calibration.learning import Budget
+from flyball.calibration.models.learning import BUDGET, teach
 from flyball.calibration.models.recording import Layout, layout_of
-from flyball.calibration.models.rig import ModelRig, model_rig
-from flyball.calibration.recordings import calibrate
+from flyball.calibration.models.rig import ModelRig, measured_by, model_rig
+from flyball.calibration.models.table import pressed, rows_of
+from flyball.calibration.problem import Replay
+from flyball.calibration.recordings import checked_folds, report
 from flyball.episodes import Episode
 from flyball.robots.models import Imported, load
 
@@ -44,7 +47,26 @@ def calibrate_model(
     """
     rig = rig_of(read_model(model), episodes, engine=engine)
     replays = [rig.replay(e) for e in episodes]
-    return calibrate(rig, replays, seed=seed, budget=budget or Budget(starts=1, iterations=8, refits=1))
+    return calibrate_rig(rig, replays, seed=seed, budget=budget or BUDGET, progress=progress)
+
+
+def calibrate_rig(
+    rig: ModelRig,
+    replays: Sequence[Replay],
+    *,
+    data: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    seed: int = 0,
+    budget: Budget = BUDGET,
+    progress: Progress | None = None,
+) -> Calibration:
+    """Fit a rig to replays of it; see ``flyball.calibration.recordings.calibrate``."""
+    rig = measured_by(rig, replays)
+    taught = teach(rig, replays, checked_folds(rig, replays), seed=seed, budget=budget, progress=progress)
+    return report(
+        rig, taught.learned, taught.scores, taught.steps, tuple(data), seed, budget,
+        rows=rows_of(taught.level), bounded=pressed(taught.level), notes=notes,
+    )  # fmt: skip
 
 
 def read_model(model: Path | str | Imported) -> Imported:

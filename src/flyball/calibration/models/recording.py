@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flyball.base import InputError, Missing, Timed
+from flyball.calibration.audit import quantum
 from flyball.episodes import Episode
 
 Array = NDArray[np.float64]
@@ -130,6 +131,18 @@ def joint_start(t: Array, q: Array) -> tuple[Array, Array]:
         still = y[: max(3, k // 4)]
         return np.array([float(np.mean(still))]), np.zeros(1)
     return np.array([float(c[0])]), np.array([float(c[1])])
+
+
+def noise_of(q: Array) -> float:
+    """Standard deviation of a sensor's noise in q, (n,), steps of its encoder included.
+
+    The motion drops out of fourth differences, which multiply the variance of white noise by 70.
+    """
+    if len(q) < 16:
+        return 0.0
+    step = quantum(q)
+    rough = 1.4826 * float(np.median(np.abs(np.diff(q, 4)))) / np.sqrt(70)
+    return max(rough, step / np.sqrt(12))
 
 
 def _width(signal: Timed) -> int:

@@ -8,7 +8,7 @@ joints that they name.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from flyball.base import InputError
 from flyball.calibration.models.parameters import LEVELS, Driven, mechanism, parameters
-from flyball.calibration.models.recording import Layout, joint_start, layout_of, tracks
+from flyball.calibration.models.recording import Layout, joint_start, layout_of, noise_of, tracks
 from flyball.calibration.problem import Compared, Replay
 from flyball.calibration.rigs import Fold
 from flyball.episodes import Episode
@@ -30,6 +30,8 @@ NOISE = 3e-4
 SAMPLES = 400
 """Measurements of a recording that take part in a fit."""
 _FOLDS = 5
+_QUIET = 2e-5
+"""No sensor is taken to be better than this [rad or m]."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,11 @@ class ModelRig:
     notes: tuple[str, ...] = ()
     method: Literal["least-squares", "cma-es"] = "least-squares"
     unit: str = "rad"
-    unit_size: float = 1.0
+
+    @property
+    def unit_size(self) -> float:
+        """Errors are root mean squares over joints."""
+        return float(np.sqrt(self.compared.size))
 
     def matches(self, episode: Episode) -> bool:
         """Whether the episode names this robot's joints."""
@@ -92,6 +98,13 @@ class ModelRig:
     @property
     def _actuators(self) -> tuple[str, ...]:
         return self.layout.actuators
+
+
+def measured_by(rig: ModelRig, replays: Sequence[Replay]) -> ModelRig:
+    """The rig with the noise of the sensors in these recordings, and a stride that leaves as many samples as count."""
+    noise = float(np.median([[noise_of(q) for q in r.measured.T] for r in replays]))
+    stride = max(1, int(np.median([len(r.t) for r in replays])) // SAMPLES)
+    return replace(rig, compared=replace(rig.compared, noise=max(noise, _QUIET)), stride=stride)
 
 
 def model_rig(

@@ -1,0 +1,338 @@
+"""What recordings teach about a robot model: the ladder climbed, samples, bands, and the score of what was held out.
+
+In: a ``ModelRig`` and its replays. Out: ``Learned`` and one ``Score`` per fold, as ``flyball.calibration.recordings``
+reports them. An arm has some thirty parameters, so each level is fitted once, to everything; fits without a group of
+recordings, or without two, are steps from there (see ``gauss_newton.refit``). For the score of a group, the level and
+the width of the bands are chosen by what the other groups say of one another in fits without it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flyball.calibration.bands import Bands, LeftOut, learn_bands
+from flyball.calibration.calibration import GAIN, FoldError
+from flyball.calibration.fit import Fit, Progress, Silent, from_unit
+from flyball.calibration.learning import Budget, Learned
+from flyball.calibration.models.gauss_newton import Fitted, descend, refit
+from flyball.calibration.models.linear import Replays, clusters, owners
+from flyball.calibration.models.posterior import Posterior, posterior
+from flyball.calibration.models.rig import ModelRig
+from flyball.calibration.problem import Replay, ReplayProblem
+from flyball.calibration.recordings import Score, noise_floor
+from flyball.calibration.rigs import Fold
+
+Array = NDArray[np.float64]
+
+BUDGET = Budget(starts=1, iterations=20, members=48, tracks=24)
+_GRID = (0.1, 0.35, 0.6)
+"""Where a kind of parameter of which nothing is known may begin, all joints alike."""
+_MOST_STARTS = 27
+_SCOUTS = 3
+"""Recordings of a robot that a fit begins with."""
+_SCOUTED = 1e-2
+"""Scouting ends when a step lowers the cost by less than this share."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of the ladder, fitted.
+
+    Attributes:
+      replays: the recordings with its parameters free.
+      left: predictions and errors with groups left out: row i, recording e: without group i and without e's own group,
+        or where nothing else is left, without e's own; (groups, samples, size) and (groups, recordings).
+      vectors: the unknowns of those fits, (groups, recordings, P).
+      nominal: errors of the nominal parameters, (recordings,).
+      trained: errors of the fits without a group on the others, (groups,).
+    """
+
+    replays: Replays
+    fitted: Fitted
+    posterior: Posterior
+    left: Array
+    errors: Array
+    vectors: Array
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What was learned, and how well it carries over.
+
+    Attributes:
+      learned: from all recordings.
+      scores: one per fold.
+      level: the level of ``learned``.
+      steps: substeps simulated.
+    """
+
+    learned: Learned
+    scores: tuple[Score, ...]
+    level: Level
+    steps: int
+
+
+class _Run:
+    """One set of recordings."""
+
+    def __init__(
+        self, rig: ModelRig, replays: Sequence[Replay], folds: Sequence[Fold], seed: int, budget: Budget,
+        progress: Progress,
+    ) -> None:  # fmt: skip
+        self.rig, self.replays, self.seed = rig, list(replays), seed
+        self.budget, self.progress = budget, progress
+        self.folds = list(folds)
+        names = [r.name for r in replays]
+        self.group = np.array([next(i for i, f in enumerate(folds) if n in f.test) for n in names])
+        self.levels: list[Level] = []
+        self.problems: list[ReplayProblem] = []
+        self.answers: dict[int, Learned] = {}
+
+    def taught(self) -> Taught:
+        """Climb, then report the level that all recordings choose and the score of every fold at the level it chose."""
+        k = len(self.folds)
+        inner: list[list[float]] = []
+        whole: list[float] = []
+        while len(self.levels) < len(self.rig.levels):
+            self.levels.append(self.fit_level(len(self.levels)))
+            errors = self.levels[-1].errors
+            whole.append(float(np.mean([errors[i, self.group == i].mean() for i in range(k)])))
+            inner.append([self._inner_error(errors, i) for i in range(k)])
+            self.progress.note(
+                f"{self.rig.name}: {len(self.levels[-1].replays.parameters)} parameters,"
+                f" error left out {whole[-1]:.4g} {self.rig.unit}"
+            )
+            chosen = [_climbed([e[i] for e in inner]) for i in range(k)]
+            best = len(self.levels) - 1
+            if max(_climbed(whole), *chosen) < best or (1 - GAIN) * whole[-1] < noise_floor(self.rig):
+                break  # nothing is left that a richer model could explain
+        level = _climbed(whole)
+        scores = tuple(self.score(i, chosen[i]) for i in range(k))
+        return Taught(self.learned(level, whole), scores, self.levels[level], sum(p.steps for p in self.problems))
+
+    def fit_level(self, i: int) -> Level:
+        """Fit one level to everything, and take groups out."""
+        rig, paths = self.rig, self.rig.levels[i]
+        self.progress.stage(f"{rig.name}: model {i + 1} of {len(rig.levels)}", self.budget.iterations)
+        begun = None if not self.levels else (self.levels[-1].replays.own.names, self.levels[-1].fitted.at.u)
+        if len(some := self.some()) < len(self.replays):
+            scouts = self.open(some, paths)
+            u = self.start(scouts, begun)
+            scouts.coarsen(u, 0.3)
+            fitted = descend(scouts, u, iterations=self.budget.iterations, tiny=_SCOUTED, progress=self.progress)
+            begun = (scouts.own.names, fitted.at.u)
+        replays = self.open(self.replays, paths)
+        u = self.start(replays, begun)
+        replays.coarsen(u, 0.1)
+        fitted = descend(replays, u, iterations=self.budget.iterations, progress=self.progress)
+        problem = replays.problem
+        vectors = self.without(replays, fitted)
+        predicted = problem.predict(from_unit(problem.parameters, self._locals(replays, vectors)))
+        return Level(replays, fitted, posterior(replays, fitted), predicted, self.errors(problem, predicted), vectors)
+
+    def some(self) -> list[Replay]:
+        """A few recordings of each robot, to scout with."""
+        kept: dict[str, int] = {}
+        out = []
+        for r in self.replays:
+            kept[r.robot] = kept.get(r.robot, 0) + 1
+            if kept[r.robot] <= _SCOUTS:
+                out.append(r)
+        return out
+
+    def open(self, some: Sequence[Replay], paths: Sequence[str]) -> Replays:
+        """Recordings with these parameters free."""
+        rig = self.rig
+        problem = ReplayProblem(
+            rig.scene, rig.compared, some, paths, engine=rig.engine, threads=self.budget.threads, stride=rig.stride,
+            unit_size=rig.unit_size,
+        )  # fmt: skip
+        self.problems.append(problem)
+        centre = np.array([_centre(p.to_unit(p.nominal)) for p in problem.parameters])
+        return Replays(problem, owners(problem.parameters, some, centre), clusters(problem))
+
+    def start(self, replays: Replays, begun: tuple[Sequence[tuple[str, str, str]], Array] | None) -> Array:
+        """Where to begin: what a simpler model or fewer recordings gave, and of each new kind the best of a few values.
+
+        Args:
+          begun: names and values of unknowns that are known already.
+        """
+        own = replays.own
+        u, new = own.centre.copy(), np.ones(len(own.names), bool)
+        if begun is not None:
+            known = dict(zip(begun[0], begun[1], strict=True))
+            for g, name in enumerate(own.names):
+                if name in known:
+                    u[g], new[g] = known[name], False
+        kinds: dict[str, list[int]] = {}
+        for g in np.flatnonzero(new & ~own.deviations):
+            kinds.setdefault(own.names[g][0].rpartition(".")[2], []).append(int(g))
+        if not kinds:
+            return u
+        grids = [
+            sorted({float(np.median(u[gs])), *_GRID}) if k != "gain" else [0.3, 0.5, 0.7] for k, gs in kinds.items()
+        ]
+        grids = [g if k != "offset" else [0.5] for k, g in zip(kinds, grids, strict=True)]
+        tried = np.array(list(itertools.islice(itertools.product(*grids), 4 * _MOST_STARTS)))
+        if len(tried) > _MOST_STARTS:
+            tried = tried[np.random.default_rng(self.seed).choice(len(tried), _MOST_STARTS, replace=False)]
+        x = np.repeat(np.clip(u, 0.02, 0.98)[None], 1 + len(tried), axis=0)
+        for row, values in zip(x[1:], tried, strict=True):
+            for gs, value in zip(kinds.values(), values, strict=True):
+                row[gs] = value
+        predicted = replays.predict(x)
+        scale = np.maximum(np.abs(predicted - replays.problem.measured).mean(axis=1).min(axis=0), 1e-9)
+        return np.asarray(x[int(np.argmin(replays.cost(predicted, scale)))])
+
+    def without(self, replays: Replays, fitted: Fitted) -> Array:
+        """Unknowns with groups left out; see ``Level.vectors``."""
+        k, of = len(self.folds), self.group[self._recording_of_cluster(replays)]
+        out = np.empty((k, len(self.replays), len(fitted.at.u)))
+        found: dict[frozenset[int], Array] = {}
+        for i, e in itertools.product(range(k), range(len(self.replays))):
+            gone = frozenset({i, int(self.group[e])})
+            gone = gone if len(gone) < k else frozenset({int(self.group[e])})
+            if gone not in found:
+                found[gone] = refit(replays, fitted, np.flatnonzero(np.isin(of, list(gone))))
+            out[i, e] = found[gone]
+        return out
+
+    def _recording_of_cluster(self, replays: Replays) -> NDArray[np.int_]:
+        _, first = np.unique(replays.cluster, return_index=True)
+        return np.asarray(replays.episode[first])
+
+    def _locals(self, replays: Replays, vectors: Array) -> Array:
+        """Local vectors of unknowns that every recording has of its own, (k, e, P) -> (k, e, p)."""
+        return np.clip(np.einsum("epg,keg->kep", replays.own.design, vectors), 0.0, 1.0)
+
+    def errors(self, problem: ReplayProblem, predicted: Array) -> Array:
+        """Mean distance per recording in the rig's unit, (k, samples, size) -> (k, recordings)."""
+        d = np.linalg.norm(np.nan_to_num(predicted, nan=1e3) - problem.measured, axis=2) / self.rig.unit_size
+        return np.stack([d[:, problem.episode == e].mean(axis=1) for e in range(len(self.replays))], axis=1)
+
+    def _inner_error(self, errors: Array, i: int) -> float:
+        """What groups other than i say of one another."""
+        return float(np.mean([errors[i, self.group == g].mean() for g in range(len(self.folds)) if g != i]))
+
+    def tracks(self, level: Level, i: int, recording: int, rng: np.random.Generator) -> Array:
+        """Predictions of draws around the fit of row i for a recording, by its derivatives, (m, samples, size)."""
+        rows = level.replays.episode == recording
+        u = level.vectors[i, recording]
+        moved = np.clip(level.posterior.draw(rng, self.budget.tracks, u), -1.0, 1.0) - u
+        local = moved @ level.replays.own.design[recording].T
+        slope = level.fitted.at.slope[rows]
+        return np.asarray(level.left[i, rows] + np.einsum("nsp,mp->mns", slope, local))
+
+    def left_out(self, level: Level, i: int, group: int, rng: np.random.Generator) -> LeftOut:
+        """A group and what fits without it, and without group i, say of it."""
+        problem, members = level.replays.problem, np.flatnonzero(self.group == group)
+        tracks = np.concatenate([self.tracks(level, i, int(e), rng) for e in members], axis=1)
+        rows = np.concatenate([np.flatnonzero(problem.episode == e) for e in members])
+        return LeftOut(lambda _: tracks, problem.measured[rows], problem.elapsed[rows])
+
+    def score(self, i: int, chosen: int) -> Score:
+        """One fold: what the others say of it."""
+        level, fold = self.levels[chosen], self.folds[i]
+        rng, problem = np.random.default_rng(self.seed + i), level.replays.problem
+        others = [g for g in range(len(self.folds)) if g != i]
+        bands = self.bands([self.left_out(level, i, g, rng) for g in others])
+        held = self.left_out(level, i, i, rng)
+        inside = bands.inside(held.predict(1.0), held.measured, held.elapsed)
+        mine = self.group == i
+        nominal = np.array([p.nominal for p in problem.parameters])
+        vector = level.vectors[i, np.flatnonzero(mine)[0]]
+        fit = level.replays.values(vector[None])
+        predicted = np.concatenate([problem.predict(nominal[None]), problem.predict(fit)])
+        before, trained = self.errors(problem, predicted)
+        after = level.errors[i, mine]
+        error = FoldError(
+            fold.name,
+            float(before[mine].mean()),
+            float(after.mean()),
+            float(trained[~mine].mean()),
+            float(inside.mean()),
+        )
+        return Score(error, after, inside, self.learned(chosen), 0)
+
+    def bands(self, groups: Sequence[LeftOut]) -> Bands:
+        """Bands of groups left out."""
+        return learn_bands(groups, self.rig.compared.noise)
+
+    def learned(self, chosen: int, ladder: Sequence[float] = ()) -> Learned:
+        """The answer of a level."""
+        if chosen in self.answers:
+            return replace(self.answers[chosen], ladder=tuple(ladder))
+        level = self.levels[chosen]
+        problem, rng = level.replays.problem, np.random.default_rng(self.seed)
+        draws = np.clip(level.posterior.draw(rng, self.budget.members), *self._box(level))
+        spread = from_unit(problem.parameters, type_locals(level.replays, draws))
+        best = from_unit(problem.parameters, type_locals(level.replays, level.fitted.at.u[None]))
+        fit = Fit(best, np.array([level.fitted.at.cost]), level.fitted.iterations, self.seed, level.fitted.converged)
+        bands = self.bands([self.left_out(level, g, g, rng) for g in range(len(self.folds))])
+        error = float(self.errors(problem, level.fitted.at.predicted[None]).mean())
+        self.answers[chosen] = Learned(
+            self.rig, tuple(r.name for r in self.replays), chosen, tuple(ladder), fit, spread, bands, problem, error,
+            sum(p.steps for p in self.problems), self.budget.tracks,
+        )  # fmt: skip
+        return self.answers[chosen]
+
+    def _box(self, level: Level) -> tuple[Array, Array]:
+        deviation = level.replays.own.deviations
+        return np.where(deviation, -1.0, 0.0), np.ones(len(deviation))
+
+
+def teach(
+    rig: ModelRig,
+    replays: Sequence[Replay],
+    folds: Sequence[Fold],
+    *,
+    seed: int = 0,
+    budget: Budget = BUDGET,
+    progress: Progress | None = None,
+) -> Taught:
+    """Climb a rig's ladder on its replays; see the module's text.
+
+    Args:
+      folds: every recording is held out in exactly one; two or more.
+    """
+    return _Run(rig, replays, folds, seed, budget, progress or Silent()).taught()
+
+
+def type_locals(replays: Replays, u: Array, robot: str = "") -> Array:
+    """Local vectors of a robot, or of the type, from unknowns, (k, P) -> (k, p).
+
+    A parameter of single recordings is one of them at random, row by row: the spread of the samples is that of the
+    recordings.
+    """
+    paths = [p.path for p in replays.parameters]
+    out = np.zeros((len(u), len(paths)))
+    single: dict[str, list[int]] = {}
+    for g, (path, of, recording) in enumerate(replays.own.names):
+        if recording:
+            single.setdefault(path, []).append(g)
+        elif not of or of == robot:
+            out[:, paths.index(path)] += u[:, g]
+    for path, gs in single.items():
+        out[:, paths.index(path)] = u[np.arange(len(u)), np.array(gs)[np.arange(len(u)) % len(gs)]]
+    return np.clip(out, 0.0, 1.0)
+
+
+def _centre(nominal: Array) -> float:
+    """Middle of a prior: the nominal value, unless that is a bound, of which it is known only that it is absent."""
+    u = float(nominal)
+    return u if 0.05 < u < 0.95 else 0.5
+
+
+def _climbed(errors: Sequence[float]) -> int:
+    """How far a ladder is climbed: while each level's error is lower by more than ``GAIN``."""
+    level = 0
+    for i in range(1, len(errors)):
+        if errors[i] >= (1 - GAIN) * errors[level]:
+            break
+        level = i
+    return level

@@ -1,0 +1,110 @@
+"""How far a fit can be trusted: joint samples, and what the recordings say of each parameter.
+
+In: the end of a fit with what every cluster of samples says there. Out: ``Posterior``: a covariance that holds when
+errors within a recording are alike, draws from it, and per parameter whether it is identified, only in combination with
+others, or not excited.
+
+The covariance of independent errors (inverse Hessian) is multiplied, parameter by parameter, by how much more refits
+with a cluster left out differ than it says (delete-one jackknife, Tukey 1958). Few clusters know that factor badly, so
+each parameter's is drawn towards that of all (Smyth 2004, "Linear models and empirical Bayes", moderated variances),
+and draws are Student's with the degrees of freedom that result. The uniform prior enters as a normal one of the same
+variance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flyball.calibration.calibration import IDENTIFIED
+from flyball.calibration.fit import STEP
+from flyball.calibration.models.gauss_newton import Fitted
+from flyball.calibration.models.linear import Replays
+
+Array = NDArray[np.float64]
+
+_POOLED = 10.0
+"""Degrees of freedom of the factor that is common to all parameters."""
+_TAIL = 1.645
+_WIDEST = IDENTIFIED / (2 * _TAIL)
+"""Standard deviation of a parameter whose 90 % band is just narrow enough."""
+_PARTNERS = 3
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """What is known around the best fit, on the unit cube.
+
+    Attributes:
+      u: best fit, (P,).
+      covariance: (P, P).
+      alone: standard deviation of each unknown if all others were known, (P,).
+      freedom: degrees of freedom of the draws.
+    """
+
+    u: Array
+    covariance: Array
+    alone: Array
+    freedom: float
+
+    @property
+    def sd(self) -> Array:
+        """Standard deviations, (P,)."""
+        return np.asarray(np.sqrt(np.diag(self.covariance)))
+
+    def draw(self, rng: np.random.Generator, n: int, u: Array | None = None) -> Array:
+        """n draws around the best fit or another vector, (n, P); not bounded."""
+        root = np.linalg.cholesky(self.covariance + 1e-12 * np.eye(len(self.u)))
+        size = np.sqrt(self.freedom / rng.chisquare(self.freedom, n))[:, None]
+        return (self.u if u is None else u) + size * (rng.standard_normal((n, len(self.u))) @ root.T)
+
+    def identified(self, g: int) -> bool:
+        """Whether the 90 % band of an unknown is narrow enough."""
+        return bool(self.sd[g] <= _WIDEST)
+
+    def excited(self, g: int) -> bool:
+        """Whether it would be identified if all others were known."""
+        return bool(self.alone[g] <= _WIDEST)
+
+    def partners(self, g: int, among: Sequence[int]) -> list[int]:
+        """Which unknowns would have to be known for this one to be, at most three, the most important first."""
+        c, found = self.covariance.copy(), list[int]()
+        while c[g, g] > _WIDEST**2 and len(found) < _PARTNERS:
+            others = np.array([k for k in among if k != g and k not in found and c[k, k] > 1e-12])
+            if not len(others):
+                break
+            explained = c[g, others] ** 2 / c[others, others]
+            k = int(others[np.argmax(explained)])
+            if explained.max() < 0.1 * c[g, g]:
+                break
+            found.append(k)
+            c = c - np.outer(c[:, k], c[k]) / c[k, k]
+        return found
+
+
+def posterior(replays: Replays, fitted: Fitted) -> Posterior:
+    """The posterior at the end of a fit."""
+    own, at = replays.own, fitted.at
+    n, prior = len(at.hessian), np.diag(own.precision)
+    hessian = at.hessian.sum(axis=0)
+    independent = np.diag(np.linalg.inv(hessian + prior))
+    gradient = at.gradient.sum(axis=0) + own.precision * (at.u - own.centre)
+    gradient[~fitted.free] = 0.0
+    moves = np.stack(
+        [
+            -np.linalg.solve(hessian - h + prior, np.where(fitted.free, gradient - g, 0.0))
+            for h, g in zip(at.hessian, at.gradient, strict=True)
+        ]
+    )
+    jackknife = (n - 1) / n * ((moves - moves.mean(axis=0)) ** 2).sum(axis=0)
+    ratio = jackknife / independent
+    known = (independent < 0.25 / own.precision) & fitted.free
+    common = max(1.0, float(np.mean(ratio[known]))) if known.any() else 1.0
+    factor = np.maximum((_POOLED * common + (n - 1) * np.where(known, ratio, common)) / (_POOLED + n - 1), 0.7)
+    shrunk = hessian / np.sqrt(np.outer(factor, factor))
+    covariance = np.linalg.inv(shrunk + prior) + (STEP / 10) ** 2 * np.eye(len(at.u))
+    alone = 1 / np.sqrt(np.diag(shrunk) + own.precision)
+    return Posterior(at.u, covariance, alone, _POOLED + n - 1)

@@ -1,0 +1,54 @@
+"""What is said of each parameter: the rows of the report.
+
+In: a fitted level with its posterior. Out: one ``ParameterRow`` per parameter, and those that the fit left on a bound.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flyball.calibration.calibration import ParameterRow
+from flyball.calibration.models.learning import Level
+
+_TAIL = 1.645
+_PRESSED = 3.0
+"""A bound is pressed when the cost falls beyond it by more than so many standard deviations' worth of noise."""
+
+
+def rows_of(level: Level, robot: str = "") -> tuple[ParameterRow, ...]:
+    """One row per parameter, of a robot or of the type; of those of single recordings, of the first."""
+    own, post = level.replays.own, level.posterior
+    first = {path: g for g, (path, _, _) in reversed(list(enumerate(own.names)))}
+    among = list(first.values())
+    rows = []
+    for p in level.replays.parameters:
+        g = first[p.path]
+        deviation = [k for k, name in enumerate(own.names) if name == (p.path, robot, "")] if robot else []
+        each = [g, *deviation]
+        at = float(np.clip(post.u[each].sum(), 0, 1))
+        sd = float(np.sqrt(post.covariance[np.ix_(each, each)].sum()))
+        low, high = np.clip([at - _TAIL * sd, at + _TAIL * sd], 0, 1)
+        identified, note = post.identified(g), ""
+        if not identified:
+            if not post.excited(g):
+                note = "not excited: the recordings do not react to it"
+            else:
+                with_ = [own.names[k][0] for k in post.partners(g, among)]
+                note = f"only in combination with {', '.join(with_)}" if with_ else "not identified by these recordings"
+        elif low <= 0.01 or high >= 0.99:
+            note = "at the bound of its prior"
+        values = [float(p.from_unit(x)) for x in (at, low, high)]
+        rows.append(ParameterRow(p.path, p.unit, *values, p.low, p.high, identified, note))
+    return tuple(rows)
+
+
+def pressed(level: Level) -> list[str]:
+    """Parameters that the fit left on a bound which the recordings want to leave."""
+    own, post, at = level.replays.own, level.posterior, level.fitted.at
+    gradient = at.gradient.sum(axis=0)
+    spread = np.sqrt(np.maximum(np.diag(at.hessian.sum(axis=0)), 1e-12))
+    out = []
+    for g, (path, _, _) in enumerate(own.names):
+        if not level.fitted.free[g] and post.excited(g) and abs(gradient[g]) > _PRESSED * spread[g]:
+            out.append(path)
+    return list(dict.fromkeys(out))
