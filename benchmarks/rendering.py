@@ -52,7 +52,7 @@ def table(name: str, presets: Sequence[str], worlds: int, seconds: float) -> lis
     start = task.starts(task.scene.nominal(worlds), [np.random.default_rng(i) for i in range(worlds)])
     rows: list[dict[str, Any]] = []
     for k, preset in enumerate(presets):
-        with Renderer(task.scene.model, backend=name, preset=preset) as renderer:
+        with Renderer(task.scene, backend=name, preset=preset) as renderer:
             positions = np.concatenate([renderer.start({j: x[i] for j, x in start.items()}) for i in range(worlds)])
             for size, kinds in itertools.product(SIZES, KINDS):
                 if (name == "rays" and "rgb" in kinds) or (k > 0 and "rgb" not in kinds):
