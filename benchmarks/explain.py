@@ -2,12 +2,14 @@
 
 planted   on every task, one thing leaves what was believed, in a cell whose policy then fails and otherwise succeeds.
           Counted: is it named first; does the band of the sentence's least change cover the change that the TRUE cell
-          needs (a direct sweep, noise seeds in the majority).
+          needs (a direct sweep, noise seeds in the majority; where no change helps there, only a band without an
+          end does).
           What is planted is what an engineer with the log and the calibration could tell: (1) without the change the
           policy succeeds in >= 80 % of noise seeds, with it it fails in >= 80 %; (2) the logged commands, replayed in
           the TRUE cell, fail alike in >= 80 %: what a twin of the robot does not repeat nobody can reproduce; (3)
           replayed in the true cell WITHOUT the change they do not do so on the log's course: else the log shows
-          nothing of it (what the policy was told is on record and is exempt). Cells that break a rule are counted.
+          nothing of it (which policy acted and what it was told is on record and exempt). Cells that break a rule are
+          counted.
 outside   what no parameter describes: a pushed object, a stuck joint, a corrupted observation, another drive law, a
           parameter beyond its range. Counted: "not reproduced" or "cannot tell".
 
@@ -24,6 +26,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +34,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flyball.calibration.explain import Case, Explanation, explain
-from flyball.calibration.explain.case import Variant, _limited
-from flyball.calibration.explain.causes import placed
+from flyball.calibration.explain.case import PolicyMaker, Variant, _limited
 from flyball.calibration.explain.counterfactual import Change
 from flyball.calibration.explain.levers import Lever, levers_of, parameter_lever
+from flyball.calibration.explain.replays import placed
 from flyball.robots import Observation
 from flyball.tasks import Task, tasks
 from flyball.tasks.task import Controller
@@ -60,6 +63,7 @@ class Planted:
       case: what the explainer gets.
       truth: the failing cell, path -> value.
       seed: of its start and noise.
+      kind: what is outside the model.
     """
 
     task: Task
@@ -67,6 +71,7 @@ class Planted:
     case: Case
     truth: dict[str, float]
     seed: int
+    kind: str = "planted"
 
 
 def calibration(task: Task, cell: dict[str, float], rng: np.random.Generator) -> dict[str, NDArray[np.float64]]:
@@ -97,12 +102,24 @@ def failed(task: Task, done: Attempts) -> bool:
 
 
 def causes_of(task: Task) -> list[str]:
-    """Everything that may leave what was believed: parameters of the scene, and what is told."""
+    """Everything that may leave what was believed: parameters of the scene, what is told, the policy itself."""
     noise = {p.path for p in task.scene.parameters for b in p.binds if b.target.endswith(".noise")}
     return [
         *(p.path for p in task.scene.parameters if not placed(p) and p.path not in noise),
         *(f"told:{name}" for name in task.conditioning),
+        "policy",
     ]
+
+
+def bad_release(task: Task, factor: float) -> PolicyMaker:
+    """A policy that makes more or less of the first thing it is told (grip, friction, press) than the one before."""
+
+    def make(told: NDArray[np.float64]) -> Controller:
+        bent = told.copy()
+        bent[:, 0] *= factor
+        return task.expert(bent)
+
+    return make
 
 
 def plant(task: Task, cause: str, seed: int) -> Planted | None:
@@ -115,7 +132,12 @@ def plant(task: Task, cause: str, seed: int) -> Planted | None:
     told = np.stack([task.tell(task.scene.nominal(SAMPLES) | b) for b in beliefs])
     seeds = rng.integers(2**31, size=n)
     after, said = [dict(c) for c in cells], told.copy()
-    for i, c in enumerate(after):
+    policy: PolicyMaker = task.expert
+    others: dict[str, PolicyMaker] = {}
+    if cause == "policy":
+        policy = bad_release(task, float(np.exp(rng.choice([-1, 1]) * rng.uniform(0.25, 0.7))))
+        others = {"the release before": task.expert}
+    for i, c in enumerate(after if cause != "policy" else []):
         if cause.startswith("told:"):
             j = task.conditioning.index(cause[5:])
             own = {p.path: p for p in task.scene.parameters}.get(cause[5:])
@@ -132,21 +154,24 @@ def plant(task: Task, cause: str, seed: int) -> Planted | None:
             c[cause] = float(p.from_unit(u))
     world, values = World(task, n), lambda cs: {k: np.array([c[k] for c in cs]) for k in cs[0]}
     before = world.run(task.expert(told), values(cells), seeds.tolist()).judge(task)
-    done = world.run(task.expert(said), values(after), seeds.tolist())
+    done = world.run(policy(said), values(after), seeds.tolist())
     for i, (was, now) in enumerate(zip(before, done.judge(task), strict=True)):
         if was.outcome == "success" and now.outcome == "failure":
-            usual = _often(task, cells[i], told[i], int(seeds[i])), _often(task, after[i], said[i], int(seeds[i]))
+            usual = [
+                _often(task, make(np.tile(t[i], (NOISES + 1, 1))), c[i], int(seeds[i]))
+                for make, t, c in ((task.expert, told, cells), (policy, said, after))
+            ]
             if usual[0] < 0.8 or usual[1] > 0.2:
                 REJECTED["a matter of chance"] += 1
                 continue
             log = Attempts({k: x[i : i + 1] for k, x in done.signals.items()}, [done.events[i]])
-            case = Case(task, log, said[i], task.expert, beliefs[i], seed=seed, threads=1)
+            case = Case(task, log, said[i], policy, beliefs[i], others, seed=seed, threads=1)
             alike, on = _replayed(case, after[i], int(seeds[i]))
             if not alike.mean() >= 0.8:
                 REJECTED["not repeated in the true cell"] += 1
                 continue
             alike, on = _replayed(case, cells[i], int(seeds[i]))
-            if not cause.startswith("told:") and (alike & on).mean() > 0.5:
+            if cause in case.task.scene.nominal(1) and (alike & on).mean() > 0.5:
                 REJECTED["not shown by the log"] += 1
                 continue
             return Planted(task, cause, case, after[i], int(seeds[i]))
@@ -166,12 +191,12 @@ def _replayed(case: Case, cell: dict[str, float], seed: int) -> tuple[NDArray[np
     return case.alike(done), case.follows(done)
 
 
-def _often(task: Task, cell: dict[str, float], told: NDArray[np.float64], seed: int) -> float:
-    """Success rate from the start of a seed, over noise seeds."""
+def _often(task: Task, controller: Controller, cell: dict[str, float], seed: int) -> float:
+    """Success rate from the start of a seed, over noise seeds; the controller is repeated over them."""
     n = NOISES + 1
     values = {k: np.full(n, v) for k, v in cell.items()}
     starts = task.starts(values, [np.random.Generator(np.random.Philox(key=seed)) for _ in range(n)])
-    done = World(task, n).run(task.expert(np.tile(told, (n, 1))), values, range(seed + 1, seed + 1 + n), starts=starts)
+    done = World(task, n).run(controller, values, range(seed + 1, seed + 1 + n), starts=starts)
     return float(np.mean([j.outcome == "success" for j in done.judge(task)]))
 
 
@@ -191,7 +216,7 @@ def outside(task: Task, kind: str, seed: int) -> Planted | None:
             continue
         done = OUTSIDE[kind](task, cell, told, at, rng)
         if done is not None and failed(task, done):
-            return Planted(task, "", Case(task, done, told, task.expert, belief, seed=seed, threads=1), cell, at)
+            return Planted(task, "", Case(task, done, told, task.expert, belief, seed=seed, threads=1), cell, at, kind)
     return None
 
 
@@ -338,6 +363,7 @@ def one(p: Planted, verbose: bool) -> dict[str, Any]:
     row: dict[str, Any] = {
         "task": p.task.name,
         "cause": p.cause,
+        "kind": p.kind,
         "group": found.failure.group,
         "named": found.cause,
         "verdict": found.verdict,
@@ -354,9 +380,10 @@ def one(p: Planted, verbose: bool) -> dict[str, Any]:
         change = next((c for c in found.changes if c.actionable), found.changes[0])
         truth = needed(p, change)
         row |= {"lever": change.path, "band": [change.low, change.high], "needed": truth}
-        row["covered"] = truth is not None and change.low <= truth <= change.high
+        far = change.high if change.change > 0 else change.low
+        row["covered"] = change.low <= truth <= change.high if truth is not None else not math.isfinite(far)
     if verbose:
-        print(f"  {p.task.name} {p.cause or 'outside'}: {found.sentence}", flush=True)
+        print(f"  {p.task.name} {p.cause or p.kind}: {found.sentence}", flush=True)
         print(f"     right {row['right']} covered {row['covered']} needed {row.get('needed')} alike {found.alike:.2f} "
               f"misfit {found.misfit:.2f} {row['cpu_seconds']:.0f} cpu s", flush=True)  # fmt: skip
     return row
@@ -400,40 +427,41 @@ def main() -> None:
     args = parser.parse_args()
     loaded = [tasks.load(name) for name in args.tasks or tasks.names()]
     rows: list[dict[str, Any]] = []
-    barren: set[tuple[str, str]] = set()
-    wanted = {t.name: [c for c in causes_of(t) if not args.causes or c in args.causes] for t in loaded}
+    barren: list[str] = []
+    rng = np.random.default_rng(args.seed)
+    wanted = {t.name: [c for c in rng.permutation(causes_of(t)) if not args.causes or c in args.causes] for t in loaded}
+    kinds, seeds = list(OUTSIDE), count(args.seed * 1000 + 1)
 
     def keep(p: Planted) -> None:
         rows.append(one(p, not args.quiet))
         if args.json:
             args.json.write_text(json.dumps(rows, indent=1))
 
-    k, count = 0, 0
-    while count < args.cases and any(wanted.values()):
+    inside = outer = tried = 0
+    for k in count():  # the two kinds mixed, so that a run that is stopped counts, too
         task = loaded[k % len(loaded)]
-        round_, k = k // len(loaded), k + 1
-        names = [c for c in wanted[task.name] if (task.name, c) not in barren]
-        if not names:
-            wanted[task.name] = []
-            continue
-        cause = names[round_ % len(names)]
-        p = plant(task, cause, args.seed * 1000 + k)
-        if p is None:
-            barren.add((task.name, cause))
-            continue
-        count += 1
-        keep(p)
-    kinds, k = list(OUTSIDE), 0
-    found = 0
-    while found < args.outside and k < 4 * args.outside:
-        task, kind, k = loaded[k % len(loaded)], kinds[(k // len(loaded)) % len(kinds)], k + 1
-        p = outside(task, kind, args.seed * 1000 + k)
-        if p is not None:
-            found += 1
-            keep(p)
+        if inside < args.cases and any(wanted.values()) and wanted[task.name]:
+            cause = wanted[task.name].pop(0)
+            p = plant(task, cause, next(seeds))
+            if p is None:
+                barren.append(f"{task.name} {cause}")
+            else:
+                wanted[task.name].append(cause)
+                inside += 1
+                keep(p)
+        done = inside >= args.cases or not any(wanted.values())
+        if outer < args.outside and tried < 4 * args.outside and (done or inside * args.outside > outer * args.cases):
+            task, kind, tried = loaded[tried % len(loaded)], kinds[(tried // len(loaded)) % len(kinds)], tried + 1
+            p = outside(task, kind, next(seeds))
+            if p is not None:
+                outer += 1
+                keep(p)
+        elif done:
+            break
     print(*table(rows), sep="\n")
+    print("cells that were not planted:", ", ".join(f"{n} {why}" for why, n in REJECTED.items()) or "none")
     if barren:
-        print("no failure could be planted for:", ", ".join(f"{t} {c}" for t, c in sorted(barren)))
+        print("no failure could be planted for:", ", ".join(sorted(barren)))
 
 
 if __name__ == "__main__":

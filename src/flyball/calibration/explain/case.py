@@ -27,12 +27,15 @@ SAME_TIME_S = 0.3
 """Failures whose moments differ by less are alike [s]: what a person who watches both would call the same moment."""
 SAME_ACTION = 0.002
 """Commands that differ by less than this share of their range are the same: single precision, rounding of logs."""
-FOREIGN = 0.05
-"""Above this share of control periods with other commands, something else acted: a supervisor intervenes less often."""
+FOREIGN = 0.1
+"""Above this share of control periods with other commands, something else acted: in logs of learned policies the
+supervisor had changed the command in up to 5 %."""
 DISCREPANCY = 0.03
 """How far a simulation may be off, as a share of a signal's range in the log: no model is better than that."""
 ON_COURSE = 3.0
 """A replay is on the log's course while it is off by less than this many of what a good one may be."""
+RARE = 0.25
+"""A verdict that no more of the good attempts pass through is none that they pass through: noise."""
 TAIL_S = 0.8
 """Replays go on for so long after the moment at which something clearly went wrong [s]; what follows is chaos."""
 STRIDE = 3
@@ -51,7 +54,7 @@ class Failure:
       group: the task's verdict.
       first: the first thing that went wrong: a box that slips may be crushed by the falling hand.
       at_s: when that was [s].
-      clear: whether no attempt that ends well is ever judged so; else only its end shows that it failed.
+      clear: whether attempts that end well are never judged so; else only its end shows that it failed.
     """
 
     group: str
@@ -160,17 +163,18 @@ class Case:
         """Control periods whose course is evidence: what comes after something went wrong is chaos."""
         if not self.failure.clear:
             return self.periods
-        return min(self.periods, round((self.failure.at_s + SAME_TIME_S) * self.task.control_hz))
+        return min(self.periods, max(2, round(self.failure.at_s * self.task.control_hz)))
 
     @cached_property
     def passed(self) -> frozenset[str]:
-        """Verdicts that an attempt that ends well passes through, from informed attempts at usual cells."""
+        """Verdicts that attempts that end well usually pass through, from informed attempts at usual cells."""
         n, rng = 8, np.random.default_rng([self.seed, 3])
         values = self.task.scene.nominal(n) | self.task.draw_reality(rng, n)
         done = self.world(n).run(self.task.expert(self.task.told(values)), values, range(n))
         self.attempts += n
         good = [i for i, j in enumerate(done.judge(self.task)) if j.outcome == "success"]
-        return frozenset(g for i in good for _, g in verdicts(self.task, done, i))
+        seen = [{g for _, g in verdicts(self.task, done, i)} for i in good]
+        return frozenset(g for g in set().union(*seen) if sum(g in s for s in seen) > RARE * len(good))
 
     def alike(self, attempts: Attempts) -> NDArray[np.bool_]:
         """Which attempts fail, the same first thing going wrong at the same time, (n,).
@@ -195,7 +199,7 @@ class Case:
 
     def follows(self, attempts: Attempts) -> NDArray[np.bool_]:
         """Which attempts stay on the log's course until something goes wrong, (n,): every element, root mean square."""
-        end = max(2, round(self.failure.at_s * self.task.control_hz))
+        end = min(self.course, max(2, round(self.failure.at_s * self.task.control_hz)))
         on = np.ones(len(attempts.events), bool)
         for spec in self.task.embodiment.observations:
             off = attempts.signals[spec.name][:, :end] - self.logged.signals[spec.name][:, :end]
@@ -316,7 +320,7 @@ def verdicts(task: Task, attempts: Attempts, i: int) -> list[tuple[float, str]]:
 
 
 def failures(task: Task, attempts: Attempts, passed: frozenset[str]) -> list[Failure]:
-    """How attempts failed: the first verdict that no good attempt passes through, else the last one.
+    """How attempts failed: the first of the last verdicts that good attempts do not pass through, else the last one.
 
     Args:
       passed: verdicts that attempts pass through that end well.
@@ -329,7 +333,11 @@ def failures(task: Task, attempts: Attempts, passed: frozenset[str]) -> list[Fai
     for i in range(len(attempts.events)):
         said = verdicts(task, attempts, i)
         final = said[-1][1]
-        clear = next((v for v in said if v[1] and v[1] not in passed), None)
+        clear = None
+        for v in reversed(said):
+            if not v[1] or v[1] in passed:
+                break
+            clear = v
         if not final or not (clear or whole):
             out.append(Failure("", "", 0.0))
         else:

@@ -5,9 +5,10 @@ what was believed there; whether replays of the logged commands fail alike, and 
 
 With a calibration, deviations are sparse: hypotheses are single parameters that have left what the calibration says
 (then pairs of them), each over its whole range, all others as calibrated. Every hypothesis is fitted to this one
-attempt by the regression-adjusted replays of ``calibration.fleet``, and weighed by how well replays of its posterior
-predict the log's summaries (a synthetic likelihood, Wood 2010) and its verdict, and by how far it must deviate.
-Without one, all parameters are fitted to this attempt at once, and deviate as a whole from what the policy was told.
+attempt in rounds of replays (``posterior``), and weighed by how well replays of its posterior predict the log's
+summaries (a synthetic likelihood, Wood 2010) and its verdict, and by how far it must leave what was believed.
+Without one, all parameters are fitted to this attempt at once, as ``calibration.fleet`` does, and deviate as a whole
+from what the policy was told.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from numpy.typing import NDArray
 
 from flyball.calibration.explain.case import Case
 from flyball.calibration.explain.posterior import tempered, updated
+from flyball.calibration.explain.replays import Population, Replays
 from flyball.calibration.fleet import ReplayConfig, _reflect, event_of, fit_robot
-from flyball.scenes import Parameter
 from flyball.tasks import Task
 from flyball.tasks.task import Values
 from flyball.tasks.world import Attempts
@@ -36,10 +37,10 @@ NEVER = 1e-5
 """Likelihood of a verdict that no replay of a hypothesis gives: what never fails alike explains nothing."""
 OFF_COURSE = 10.0
 """Log weight that a hypothesis loses when the log is off its replays' course by as much again as is allowed."""
-OFF = 2.0
-"""A log may be this much further off the replays than nine in ten of these are: their parameters are fitted to it."""
 HOPELESS = 12.0
 """Hypotheses whose best replay is by so much less likely (log) than another's are given up."""
+OFTEN = 8
+"""So many replays that fail alike show that the scene can make it."""
 TOO_NARROW = 1.3
 """Calibrations are off by so much more than they say: what stays within one costs by that much less."""
 REACH = 4.0
@@ -92,27 +93,6 @@ class Found:
 
 
 @dataclass
-class _Population:
-    """Candidates of one hypothesis: units (k, p), their summaries (k, s), distance of course (k,), who fails alike."""
-
-    units: NDArray[np.float64]
-    sims: NDArray[np.float64]
-    apart: NDArray[np.float64]
-    alike: NDArray[np.bool_]
-
-    def joined(self, other: _Population) -> _Population:
-        return _Population(
-            np.concatenate([self.units, other.units]),
-            np.concatenate([self.sims, other.sims]),
-            np.concatenate([self.apart, other.apart]),
-            np.concatenate([self.alike, other.alike]),
-        )
-
-    def take(self, rows: NDArray[np.int64]) -> _Population:
-        return _Population(self.units[rows], self.sims[rows], self.apart[rows], self.alike[rows])
-
-
-@dataclass
 class _Fitted:
     """A hypothesis after its rounds: posterior draws, their replays, and how well these predict the log."""
 
@@ -141,66 +121,10 @@ def find(case: Case, search: Search | None = None) -> Found:
     return _Finder(case, search or Search()).found()
 
 
-class _Finder:
+class _Finder(Replays):
     def __init__(self, case: Case, search: Search) -> None:
-        self.case, self.task, self.search = case, case.task, search
-        self.rng = np.random.default_rng([case.seed, 1])
-        seen = set(self.task.observed(case.logged.signals, self.task.scene.nominal(2), self.rng))
-        self.swept = [p for p in self.task.scene.parameters if p.path not in seen and not placed(p)]
-        self.column = {p.path: j for j, p in enumerate(self.swept)}
-        self.logged = {k: x[:, : case.periods] for k, x in case.logged.signals.items()}
-        self.actions = case.actions[:, : case.periods]
-        means, apart = self.task.summaries(self.logged, self.actions)
-        self.real, self.real_apart = np.concatenate([means[0], apart[0]]), apart[0]
-
-    # worlds -----------------------------------------------------------------------------------------------
-
-    def believed_units(self, n: int) -> NDArray[np.float64]:
-        """n draws of what is believed, in units of the parameters' ranges, (n, p)."""
-        samples = self.case.believed
-        assert samples is not None
-        m = len(next(iter(samples.values())))
-        rows = self.rng.integers(m, size=n)
-        full = self.task.scene.nominal(m) | dict(samples)
-        return np.column_stack([np.clip(p.to_unit(np.asarray(full[p.path])[rows]), 0, 1) for p in self.swept])
-
-    def values(self, units: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        """Units to all parameters; those that the log shows without simulation are read off it."""
-        n = len(units)
-        out = self.task.scene.nominal(n) | {p.path: p.from_unit(units[:, j]) for j, p in enumerate(self.swept)}
-        return out | self.task.observed(self.case.logged.signals, out, self.rng)
-
-    def population(self, units: NDArray[np.float64]) -> _Population:
-        """Replay candidates."""
-        return self._replayed(units)[0]
-
-    def _replayed(self, units: NDArray[np.float64]) -> tuple[_Population, Attempts]:
-        done, traces = self.case.replay(self.values(units), self.rng)
-        done = self._with_thresholds(units, done, traces)
-        means, apart = self.task.summaries(done.signals, np.repeat(self.actions, len(units), axis=0))
-        off = np.sqrt(np.mean((apart - self.real_apart) ** 2, axis=1))
-        return _Population(units, np.concatenate([means, apart], axis=1), off, self.case.alike(done)), done
-
-    def _with_thresholds(
-        self, units: NDArray[np.float64], done: Attempts, traces: Mapping[str, NDArray[np.float64]]
-    ) -> Attempts:
-        """Where a threshold deviates and its event was logged, it is what the replay felt at that moment.
-
-        Changes ``units`` in place, and gives the attempts with the event at its time.
-        """
-        events = [list(e) for e in done.events]
-        for p in self.swept:
-            name, j = event_of(p), self.column[p.path]
-            times = [t for t, e in self.case.logged.events[0] if e == name]
-            if not name or not times:
-                continue
-            for i in np.flatnonzero(np.isnan(units[:, j])):
-                trace = traces[name][i]
-                rate = len(trace) / self.case.periods * self.task.control_hz
-                k = min(len(trace) - 1, round(times[0] * rate) - 1)
-                units[i, j] = np.clip(p.to_unit(max(trace[k], p.low)), 0, 1)
-                events[i] = [*((t, e) for t, e in events[i] if e != name), (times[0], name)]
-        return Attempts(done.signals, events, done.values)
+        super().__init__(case)
+        self.search = search
 
     # hypotheses -------------------------------------------------------------------------------------------
 
@@ -208,7 +132,7 @@ class _Finder:
         if self.case.believed is None:
             return self._as_a_whole()
         s = self.search
-        looks: dict[tuple[str, ...], _Population] = {(): self.population(self.believed_units(s.base))}
+        looks: dict[tuple[str, ...], Population] = {(): self.population(self.believed_units(s.base))}
         for part in _chunks([p.path for p in self.swept], max(1, 96 // s.strata)):
             units = self.believed_units(s.strata * len(part))
             for k, path in enumerate(part):
@@ -234,7 +158,7 @@ class _Finder:
         best = max((h for h in fitted if len(h) == 1), key=lambda h: fitted[h].score, default=())
         if not best:
             return {}
-        looks: dict[tuple[str, ...], _Population] = {}
+        looks: dict[tuple[str, ...], Population] = {}
         others = [p.path for p in self.swept if p.path not in best]
         n = max(4, self.search.strata // 2)
         for part in _chunks(others, max(1, 96 // n)):
@@ -247,49 +171,64 @@ class _Finder:
                 looks[(*best, path)] = tried.take(np.arange(k * n, (k + 1) * n))
         return self._fit(looks, 2)
 
-    def _fit(self, looks: Mapping[tuple[str, ...], _Population], keep: int) -> dict[tuple[str, ...], _Fitted]:
+    def _fit(self, looks: Mapping[tuple[str, ...], Population], keep: int) -> dict[tuple[str, ...], _Fitted]:
         """The most promising hypotheses, each fitted in rounds."""
         everybody = np.concatenate([x.sims for x in looks.values()])
         base = looks[()].sims if () in looks else everybody
-        self.noise = np.maximum(self._noise(), 1e-3 * everybody.std(axis=0) + 1e-9)
+        self.least = np.maximum(self.noise, 1e-3 * everybody.std(axis=0) + 1e-9)
         spread = np.minimum(base.std(axis=0), np.quantile(np.abs(base - np.median(base, axis=0)), 0.7, axis=0) * 1.5)
-        self.scale = scale = np.sqrt(self.noise**2 + spread**2)
+        self.scale = np.sqrt(self.least**2 + spread**2)
         alive = {h: x for h, x in looks.items() if not h}
-        best = self._best(looks)
+        best = {h: float(np.max(self._near(h, x))) for h, x in looks.items()}
         alive |= {h: looks[h] for h in sorted((h for h in looks if h), key=lambda h: -best[h])[:keep]}
-        for m in self.search.rounds:
-            best = self._best(alive)
-            top = max(best.values())
-            alive = {h: x for h, x in alive.items() if best[h] > top - HOPELESS}
-            alive = {h: x.joined(self.population(self._again(h, x, m, scale))) for h, x in alive.items()}
-        best = self._best(alive)
+        for k, m in enumerate(self.search.rounds):
+            alive = self._hopeful(alive, verdict=k > 0)
+            alive = {h: x.joined(self.population(self._again(h, x, m))) for h, x in alive.items()}
+        return {h: self._posterior_of(h, x) for h, x in self._hopeful(alive, verdict=True).items()}
+
+    def _hopeful(
+        self, alive: Mapping[tuple[str, ...], Population], *, verdict: bool
+    ) -> dict[tuple[str, ...], Population]:
+        """Without those that are far off.
+
+        Later also without those that never fail alike and are no nearer than others that do, and those that are no
+        nearer than what is believed, if that fails alike.
+        """
+        best = {h: float(np.max(self._near(h, x))) for h, x in alive.items()}
         top = max(best.values())
-        return {h: self._posterior_of(h, x) for h, x in alive.items() if best[h] > top - HOPELESS}
+        if verdict:
+            alike = max((best[h] for h, x in alive.items() if x.alike.sum() >= OFTEN), default=-np.inf)
+            usual = best[()] - 1 if () in alive and alive[()].alike.mean() >= 0.5 else -np.inf
+            alive = {
+                h: x for h, x in alive.items() if not h or ((x.alike.any() or best[h] > alike) and best[h] > usual)
+            }
+        return {h: x for h, x in alive.items() if best[h] > top - HOPELESS}
 
-    def _best(self, looks: Mapping[tuple[str, ...], _Population]) -> dict[tuple[str, ...], float]:
-        """Log weight of each hypothesis's best candidate."""
-        return {h: float(np.max(self._near(x, self.scale))) for h, x in looks.items()}
+    def _near(self, h: tuple[str, ...], x: Population) -> NDArray[np.float64]:
+        """Log weight of a hypothesis's candidates, (k,)."""
+        mean, cov = self._prior(h)
+        drift = x.units - mean
+        off = (drift * np.linalg.solve(cov, drift.T).T).sum(axis=1) - len(mean)  # a usual one is off by its length
+        z = (x.sims - self.real) / self.scale
+        return (
+            _student(z) + np.log(np.where(x.alike, 1.0, 100 * NEVER)) - 0.5 * np.maximum(off, 0) / TOO_NARROW**2
+        )  # fmt: skip
 
-    def _near(self, x: _Population, scale: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Log weight of candidates, (k,)."""
-        z = (x.sims - self.real) / scale
-        return _student(z) + np.log(np.where(x.alike, 1.0, 100 * NEVER))
-
-    def _again(self, h: tuple[str, ...], x: _Population, m: int, scale: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _again(self, h: tuple[str, ...], x: Population, m: int) -> NDArray[np.float64]:
         """m more candidates of a hypothesis: where the nearest so far are, and where the linear map points to."""
         guessed = self._drawn(h, x, m, 1.6)
-        w = tempered(self._near(x, scale), 4.0)
+        w = tempered(self._near(h, x), 4.0)
         rows = self.rng.choice(len(w), size=m, p=w)
         width = np.sqrt(w @ (x.units - w @ x.units) ** 2)
         around = x.units[rows] + 0.5 * width * self.rng.standard_normal((m, len(self.swept)))
         out = np.where((self.rng.random(m) < 0.6)[:, None], guessed, _reflect(around))
         return self._held(h, out)
 
-    def _drawn(self, h: tuple[str, ...], x: _Population, n: int, widen: float) -> NDArray[np.float64]:
+    def _drawn(self, h: tuple[str, ...], x: Population, n: int, widen: float) -> NDArray[np.float64]:
         """n draws of a hypothesis's posterior (n, p), as far as ``x`` tells it; ``widen``: of its spread."""
         mean, cov = self._prior(h)
-        weights = tempered(self._near(x, self.scale), 2.0 * (len(self.swept) + 1))
-        mean, cov = updated(x.units, x.sims, self.real, weights, self.noise, (mean, cov))
+        weights = tempered(self._near(h, x), 2.0 * (len(self.swept) + 1))
+        mean, cov = updated(x.units, x.sims, self.real, weights, self.least, (mean, cov))
         drawn = self.rng.multivariate_normal(mean, cov * widen**2, size=8 * n, method="eigh")
         # the verdict is no summary: draws are kept where the candidates nearest in what deviates fail alike
         columns = [self.column[path] for path in h]
@@ -299,7 +238,8 @@ class _Finder:
             kernel = np.exp(-0.5 * (off**2).sum(axis=2) / 0.2**2) + 1e-9
             chance = (kernel @ x.alike) / kernel.sum(axis=1) + 1e-6
         inside = ((drawn >= 0) & (drawn <= 1))[:, columns].all(axis=1) + 1e-3
-        p = chance * inside
+        # what the log does not show is rather little off than much
+        p = chance * inside * np.exp(-np.abs(drawn - self._prior(())[0])[:, columns].sum(axis=1) / SCALE) + 1e-12
         return np.asarray(_reflect(drawn[self.rng.choice(len(drawn), size=n, replace=False, p=p / p.sum())]))
 
     def _prior(self, h: tuple[str, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -325,11 +265,11 @@ class _Finder:
                 out[:, j] = np.nan
         return out
 
-    def _posterior_of(self, h: tuple[str, ...], x: _Population) -> _Fitted:
-        tried, replays = self._replayed(self._held(h, self._drawn(h, x, self.search.draws, 1.0)))
+    def _posterior_of(self, h: tuple[str, ...], x: Population) -> _Fitted:
+        tried, replays = self.replayed(self._held(h, self._drawn(h, x, self.search.draws, 1.0)))
         centre, var = tried.sims.mean(axis=0), tried.sims.var(axis=0, ddof=1)
-        scale = np.sqrt(var + self.noise**2)
-        score = float(_student(((self.real - centre) / scale)[None], np.log(scale / self.noise))[0])
+        scale = np.sqrt(var + self.least**2)
+        score = float(_student(((self.real - centre) / scale)[None], np.log(scale / self.least))[0])
         score += float(np.log(max(tried.alike.mean(), NEVER)))
         mean, cov = self._prior(h)
         drift = tried.units.mean(axis=0) - mean
@@ -338,33 +278,9 @@ class _Finder:
         for path in h:
             j = self.column[path]
             score -= np.log(2 * len(self.swept)) + float(np.abs(np.median(tried.units[:, j]) - middle[j])) / SCALE
-        misfit, parted = self._course(replays)
+        misfit, parted = self.course(replays)
         score -= OFF_COURSE * max(0.0, misfit - 1)
         return _Fitted(tried.units, replays, tried.alike, score, misfit, parted)
-
-    def _noise(self) -> NDArray[np.float64]:
-        """What sensor noise alone does to the summaries, (s,)."""
-        if not hasattr(self, "_own_noise"):
-            units = np.repeat(self.believed_units(1), 16, axis=0)
-            self._own_noise = self.population(units).sims.std(axis=0, ddof=1)
-        return self._own_noise
-
-    def _course(self, replays: Attempts) -> tuple[float, float]:
-        """How far the log is off the replays' course, over how far these are off each other; when it parts [s]."""
-        off_log, off_own = [], []
-        for spec in self.task.embodiment.observations:
-            sim, real = replays.signals[spec.name], self.logged[spec.name][0]
-            n = len(sim)
-            floor = self.case.floor(spec.name)
-            mean, sd = sim.mean(axis=0), np.sqrt(sim.var(axis=0, ddof=1) + floor**2)
-            off_log.append((np.abs(real - mean) / sd).max(axis=-1))
-            rest = (sim.sum(axis=0) - sim) / (n - 1)
-            off_own.append((np.abs(sim - rest) / sd).max(axis=-1))
-        end = self.case.course
-        log, own = _smooth(np.max(off_log, axis=0)[None])[0, :end], _smooth(np.max(off_own, axis=0))[:, :end]
-        allowed = OFF * np.quantile(own.max(axis=1), 0.9)
-        lost = np.flatnonzero(log > allowed)
-        return float(log.max() / allowed), float(lost[0] / self.task.control_hz) if len(lost) else float("nan")
 
     def _weigh(self, fitted: Mapping[tuple[str, ...], _Fitted]) -> Found:
         """Draws of all hypotheses, in proportion to what each is worth."""
@@ -403,16 +319,16 @@ class _Finder:
         rows = self.rng.choice(len(fit.samples), size=n, replace=False)
         got = self.task.scene.nominal(n) | {p: x[rows] for p, x in fit.values().items()}
         drawn = np.column_stack([p.to_unit(got[p.path]) for p in self.swept])
-        tried, replays = self._replayed(np.clip(drawn, 0, 1))
+        tried, replays = self.replayed(np.clip(drawn, 0, 1))
         told = as_told(self.task, self.case.told, n)
         usual = np.column_stack([p.to_unit(told[p.path]) for p in self.swept])
         spread = tried.units.std(axis=0) + 1e-9
         off = np.abs(np.median(tried.units, axis=0) - usual[0])
-        clear = [j for j in np.argsort(-off) if off[j] > 1.64 * spread[j] and spread[j] < 0.15][:6]
+        clear = [j for j in np.argsort(-off) if off[j] > 1.64 * spread[j] and spread[j] < 0.15][:4]
         h = tuple(self.swept[j].path for j in clear)
         back = tried.units.copy()
         back[:, clear] = usual[:, clear]
-        misfit, parted = self._course(replays)
+        misfit, parted = self.course(replays)
         values, believed = self.values(tried.units), self.values(back)
         seen = {p: values[p] for p in values if p not in self.column}
         return Found(
@@ -427,21 +343,10 @@ class _Finder:
         )
 
 
-def placed(p: Parameter) -> bool:
-    """Whether a parameter only says where things are put: an attempt's own start is seen."""
-    return bool(p.binds) and all(b.target.startswith("start:") for b in p.binds)
-
-
 def _student(z: NDArray[np.float64], log_scale: NDArray[np.float64] | float = 0.0) -> NDArray[np.float64]:
     """Log density of summaries (k, s) under Student's t, counted as ``WORTH`` independent ones, (k,)."""
     each = -0.5 * (DEGREES + 1) * np.log1p(z**2 / DEGREES) - log_scale
     return each.sum(axis=1) * min(1.0, WORTH / z.shape[1])
-
-
-def _smooth(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean of five control periods, (n, T)."""
-    padded = np.pad(x, ((0, 0), (2, 2)), mode="edge")
-    return np.mean([padded[:, i : i + x.shape[1]] for i in range(5)], axis=0)
 
 
 def _chunks(names: Sequence[str], size: int) -> list[Sequence[str]]:

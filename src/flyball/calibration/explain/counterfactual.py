@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from flyball.calibration.explain.case import Case, Variant
 from flyball.calibration.explain.levers import Lever
 
+OPEN = 0.8
+"""Where fewer flip, the others count as needing more than any change: the band has no far end."""
 FLIPS = 0.5
 """A change that turns fewer of the posterior's failures into successes is no answer."""
 BAND = (0.05, 0.95)
-WIDEN = 1.25
-"""Bands of few samples are too narrow: this much wider than their quantiles."""
+WIDEN = 1.6
+"""Bands of few samples, each tried under noise of its own, are too narrow: this much wider than their quantiles."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Change:
       path, label, unit, actionable: of the lever.
       relative: whether the change is a ratio minus one, else a difference in ``unit``.
       before, after: medians of its value.
-      change, low, high: the least change that flips, median and 90 % band.
+      change, low, high: the least change that flips, median and 90 % band; an infinite end where no change flips
+        many of the samples.
       flips: share of the posterior samples in which some change of it flips.
       size: of the change, in shares of the range.
     """
@@ -53,7 +56,8 @@ class Change:
     def text(self) -> str:
         """E.g. ``+14 % [9, 21]``."""
         k, unit = (100.0, "%") if self.relative else (1.0, self.unit)
-        return f"{k * self.change:+.3g} {unit} [{k * self.low:.3g}, {k * self.high:.3g}]".replace("  ", " ")
+        low, high = (f"{k * x:.3g}" if np.isfinite(x) else "open" for x in (self.low, self.high))
+        return f"{k * self.change:+.3g} {unit} [{low}, {high}]".replace("  ", " ")
 
 
 @dataclass(frozen=True)
@@ -114,8 +118,8 @@ class Budget:
 
     first: int = 3
     grid: int = 9
-    samples: int = 16
-    near: int = 7
+    samples: int = 14
+    near: int = 6
     halvings: int = 4
 
 
@@ -226,13 +230,21 @@ def _change(lever: Lever, good: NDArray[np.float64], bad: NDArray[np.float64], w
     same = done & ((good - was >= 0) == up)
     at = (good + bad)[same] / 2
     sizes = np.abs(at - was[same])
-    low, middle, high = np.quantile(sizes, [BAND[0], 0.5, BAND[1]])
-    slack = float(np.median(np.abs(good - bad)[same])) / 2
+    never = np.inf * np.ones(int((~done).sum()) if flips < OPEN else 0)
+    low, middle, high = np.quantile(np.concatenate([sizes, never]), [BAND[0], 0.5, BAND[1]], method="nearest")
+    middle = middle if np.isfinite(middle) else sizes.max()
+    slack = float(np.median(np.abs(good - bad)[same]))
     low = max(0.0, middle - WIDEN * (middle - low) - slack)
     high = middle + WIDEN * (high - middle) + slack
     before = lever.from_unit(np.median(was[same]))
     sign = 1.0 if up else -1.0
-    ends = [float(lever.change(before, lever.from_unit(lever.to_unit(before) + sign * s))) for s in (low, middle, high)]
+
+    def change(size: float) -> float:
+        if not np.isfinite(size):
+            return sign * np.inf
+        return float(lever.change(before, lever.from_unit(lever.to_unit(before) + sign * size))) if size else 0.0
+
+    ends = [change(float(s)) for s in (low, middle, high)]
     return Change(
         lever.path, lever.label, lever.unit, lever.actionable, lever.scale == "log", float(before),
         float(lever.from_unit(lever.to_unit(before) + sign * middle)), ends[1], min(ends[0], ends[2]),

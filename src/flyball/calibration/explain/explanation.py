@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flyball.calibration.explain.case import FOREIGN, Case, Failure, Variant
-from flyball.calibration.explain.causes import Found, Search, find, placed
+from flyball.calibration.explain.causes import Found, Search, find
 from flyball.calibration.explain.counterfactual import (
     Budget,
     Change,
@@ -23,6 +23,7 @@ from flyball.calibration.explain.counterfactual import (
 )
 from flyball.calibration.explain.crash import FORMAT, CrashTest, around_boundary
 from flyball.calibration.explain.levers import Lever, levers_of, parameter_lever
+from flyball.calibration.explain.replays import placed
 from flyball.scenes import Variation
 
 REPRODUCED = 0.8
