@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from flyball.base import InputError, Missing
 from flyball.scenes import streams
 from flyball.scenes.footprints import Box, Cylinder, Shape
-from flyball.scenes.placement_search import Conflict, Object, Problem, Reach
+from flyball.scenes.placement_problem import Object, Problem, Reach
+from flyball.scenes.placement_search import Conflict, Search
 from flyball.scenes.portable import Array
 from flyball.scenes.relations import Relation, relations
 from flyball.scenes.streams import Worlds
@@ -103,8 +104,9 @@ def place(
       InputError, Missing: unknown names, something on or inside two things, a circle of supports.
     """
     number = streams.world_numbers(worlds)
-    problem = Problem(objects, relations(rules), number, region, scale or {}, reach or {}, run_seed, attempts)
-    state, ok, _ = problem.solve(problem.rules, np.arange(len(number)))
+    problem = Problem(objects, relations(rules), number, region, scale or {}, reach or {}, run_seed)
+    search = Search(problem, attempts)
+    state, ok, _ = search.solve(problem.rules, np.arange(len(number)))
     poses, solved = problem.poses(state), ok.copy()
     moved = np.full(poses.shape[:2], np.nan)
     for again in range(4 if settle else 0):
@@ -112,7 +114,7 @@ def place(
         if not len(rows):
             break
         if again:
-            fresh, ok[rows], _ = problem.solve(problem.rules, rows, first=again * attempts)
+            fresh, ok[rows], _ = search.solve(problem.rules, rows, first=again * attempts)
             poses[rows] = problem.poses(fresh, rows)
             rows = rows[ok[rows]]
         if settle is not None and len(rows):
@@ -120,7 +122,7 @@ def place(
     if settle is not None:
         ok &= (np.nan_to_num(moved, nan=np.inf) <= settled_m).all(axis=1)
     poses[~ok] = np.nan
-    conflicts = problem.conflicts(np.flatnonzero(~solved)) if explain and not solved.all() else ()
+    conflicts = search.conflicts(np.flatnonzero(~solved)) if explain and not solved.all() else ()
     return Placement(problem.free_names, poses, ok, conflicts, moved)
 
 
