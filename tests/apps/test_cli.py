@@ -6,7 +6,10 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
 from flyball.apps.cli import main as cli
@@ -78,11 +81,47 @@ def test_policies_are_tried_on_the_same_worlds(capsys: pytest.CaptureFixture[str
     argv = ("evaluate", "slide-puck-v1", "--trials", "3", "--policy", "expert", "--policy", "nominal")
     code, out, err = call(capsys, *argv, "--json")
     first = json.loads(out)
-    assert code == 0 and err == "" and first["trials"] == 3
+    assert code == 0 and "mujoco: nominal" in err and first["trials"] == 3
     assert [e["policy"] for e in first["engines"]] == ["expert", "nominal"]
     assert json.loads(call(capsys, *argv, "--json")[1]) == first, "the seed decides everything"
     code, out, _ = call(capsys, *argv)
     assert "expert" in out and "[" in out
+
+
+def test_engines_of_one_formulation_are_one_vote(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A port of MuJoCo agrees with it; on the moon pucks glide further, and that is another physics."""
+    from flyball.engines import engines
+    from flyball.engines.mujoco import MujocoEngine
+
+    class Moon(MujocoEngine):
+        formulation = "moon"
+
+        def open(self, scene: Any, n: int, **settings: Any) -> Any:
+            sim = super().open(scene, n, **settings)
+            change = sim.set
+            weak = {"world:gravity": np.tile([0, 0, -1.62], (n, 1))}
+            monkeypatch.setattr(sim, "set", lambda values: change({**values, **weak}))
+            return sim
+
+    monkeypatch.setitem(sys.modules, "engines_of_a_test", SimpleNamespace(Port=MujocoEngine, Moon=Moon))
+    for name in ("port", "moon"):
+        monkeypatch.setitem(engines._entries, name, f"engines_of_a_test:{name.title()}")
+    argv = ["evaluate", "slide-puck-v1", "--trials", "6", "--policy", "expert", "--policy", "nominal"]
+    argv += [x for name in ("mujoco", "port", "moon") for x in ("--engine", name)]
+    code, out, _ = call(capsys, *argv)
+    assert code == 0 and "mujoco and port (one formulation, one vote): 100.0% of trials end alike" in out
+    assert "2 votes: mujoco (mujoco and port), moon\n" in out and "all 3 engines: " in out
+    assert out.splitlines()[-1].startswith("expert or nominal: mujoco says ") and "nan" not in out
+    document = json.loads(call(capsys, *argv, "--json")[1])
+    assert document["votes"] == {"mujoco": ["mujoco", "port"], "moon": ["moon"]}
+    assert [p["independent"] for p in document["pairs"]] == [False, True, True]
+    assert set(document["better"]["expert or nominal"]) == {"mujoco", "moon"}
+    ours, port, moon = (
+        [e["outcomes"] for e in document["engines"] if e["engine"] == name] for name in ("mujoco", "port", "moon")
+    )
+    assert ours == port != moon and len(document["engines"]) == 6
 
 
 def test_every_verb_has_its_module_and_every_module_its_verb() -> None:

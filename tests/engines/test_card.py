@@ -222,6 +222,27 @@ def test_what_an_engine_cannot_do_is_no_failure():
     assert json.loads(json.dumps(none.to_json(), allow_nan=False))["marks"][0]["error"] is None
 
 
+def test_an_engine_without_joints_is_asked_with_bodies_that_fall():
+    class Loose(MUJOCO):
+        def __init__(self):
+            self.capabilities = {**MUJOCO.capabilities, "articulation": "unsupported"}
+
+        def open(self, scene, n, **settings):
+            if "hinge" in scene.model:
+                raise Unsupported("hinge", where="loose")
+            return super().open(scene, n, **settings)
+
+    names = ("determinism", "batch", "save and restore", "reading", "portable state")
+    assert {m.result for m in marks(Loose(), *names).values()} == {"passed"}
+    assert marks(Loose(), "failing world")["failing world"].result == "unsupported"
+
+    class Shares(Loose):
+        def open(self, scene, n, **settings):
+            return Forgetful.change(None, super().open(scene, n, **settings))
+
+    assert marks(Shares(), "batch")["batch"].result == "failed"
+
+
 def test_not_a_number_is_no_pass():
     class Broken(Faulty):
         def open(self, scene, n, **settings):

@@ -84,15 +84,22 @@ def run(args: argparse.Namespace, out: Output) -> int:
 def _agreement(found: Agreement, policies: list[str]) -> list[str]:
     lines = []
     for p in found.pairs:
+        kappa = "undefined, all end alike" if p.kappa != p.kappa else f"{p.kappa:.2f}"
         rest = "" if p.rank != p.rank else f", rank correlation of the policies {p.rank:+.2f}"
         kind = "" if p.independent else " (one formulation, one vote)"
         lines.append(
             f"{' and '.join(p.engines)}{kind}: {p.alike.mean:.1%} of trials end alike "
-            f"[{p.alike.low:.1%}, {p.alike.high:.1%}], kappa {p.kappa:.2f}{rest}"
+            f"[{p.alike.low:.1%}, {p.alike.high:.1%}], kappa {kappa}{rest}"
         )
+    if len(found.pairs) > 1:
+        lines.append(
+            f"all {len({t.engine for t in found.tried})} engines: {found.unanimous.mean:.1%} of trials end alike"
+        )
+    votes = ", ".join(k if v == (k,) else f"{k} ({' and '.join(v)})" for k, v in found.votes.items())
+    lines.append(f"{len(found.votes)} vote{'s' if len(found.votes) > 1 else ''}: {votes}")
     for other in policies[1:]:
-        votes = found.better(policies[0], other)
-        lines.append(f"{policies[0]} or {other}: " + ", ".join(f"{k} says {v}" for k, v in votes.items()))
+        said = found.better(policies[0], other)
+        lines.append(f"{policies[0]} or {other}: " + ", ".join(f"{k} says {v}" for k, v in said.items()))
     return lines
 
 

@@ -62,13 +62,15 @@ def _section(card: Mapping[str, Any]) -> str:
     marks = card["marks"]
     counts = {r: sum(m["result"] == r for m in marks) for r in ("passed", "failed", "unsupported")}
     says = ", ".join(f"{n} {r}" for r, n in counts.items() if n)
-    declared = ", ".join(k if v == "exact" else f"{k} ({v})" for k, v in card["capabilities"].items())
+    levels = ("exact", "approximate", "unsupported")
+    able = {level: ", ".join(k for k, v in card["capabilities"].items() if v == level) for level in levels}
+    declared = "<br>".join(escape(f"{level}: {features}") for level, features in able.items() if features)
     families = list(dict.fromkeys(m["family"] for m in marks))
     tables = (_family(f, [m for m in marks if m["family"] == f]) for f in families)
     kind = f"formulation: {card['formulation']}, {card['precision']} precision"
     return (
         f"<section><h2>{escape(card['engine'])} {escape(card['version'])}</h2><p class=says>{says}<br>"
-        f"{escape(kind)}<br>declares: {escape(declared)}</p>{''.join(tables)}</section>"
+        f"{escape(kind)}<br>{declared}</p>{''.join(tables)}</section>"
     )
 
 
