@@ -112,7 +112,7 @@ def test_engines_of_one_formulation_are_one_vote(
     argv += [x for name in ("mujoco", "port", "moon") for x in ("--engine", name)]
     code, out, _ = call(capsys, *argv)
     assert code == 0 and "mujoco and port (one formulation, one vote): 100.0% of trials end alike" in out
-    assert "2 votes: mujoco (mujoco and port), moon\n" in out and "all 3 engines: " in out
+    assert "2 votes: mujoco (mujoco and port); moon\n" in out and "all 3 engines: " in out
     assert out.splitlines()[-1].startswith("expert or nominal: mujoco says ") and "nan" not in out
     document = json.loads(call(capsys, *argv, "--json")[1])
     assert document["votes"] == {"mujoco": ["mujoco", "port"], "moon": ["moon"]}

@@ -95,7 +95,7 @@ def _agreement(found: Agreement, policies: list[str]) -> list[str]:
         lines.append(
             f"all {len({t.engine for t in found.tried})} engines: {found.unanimous.mean:.1%} of trials end alike"
         )
-    votes = ", ".join(k if v == (k,) else f"{k} ({' and '.join(v)})" for k, v in found.votes.items())
+    votes = "; ".join(k if v == (k,) else f"{k} ({' and '.join(v)})" for k, v in found.votes.items())
     lines.append(f"{len(found.votes)} vote{'s' if len(found.votes) > 1 else ''}: {votes}")
     for other in policies[1:]:
         said = found.better(policies[0], other)
