@@ -5,29 +5,22 @@ In: numbers as ``distributions`` has them. Out: numbers again; ``KINDS`` names t
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
 
 from flyball.base import InputError, Missing
 from flyball.scenes.distributions import (
     Choice,
-    Distribution,
-    Draws,
-    Law,
     LogNormal,
     LogUniform,
     Normal,
-    Number,
     Truncated,
     Uniform,
-    check_number,
     cumulative,
-    value,
 )
+from flyball.scenes.expressions import Arithmetic, Distribution, Draws, Law, Number, check_number, value
 from flyball.scenes.formula import evaluate, parse
 from flyball.scenes.portable import Array
 
@@ -177,59 +170,6 @@ class Conditional(Distribution):
             allowed = ", ".join(f"{when:g}" for when, _ in self.cases)
             raise InputError(f"no case for {self.on} = {on[left][0]:g}", where=f"[{name}]", allowed=allowed)
         return out
-
-
-_OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
-    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv,
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Arithmetic(Distribution):
-    """Two numbers added, subtracted, multiplied or divided; with a plain number on one side: shifted or scaled."""
-
-    op: Literal["+", "-", "*", "/"]
-    left: Number
-    right: Number
-    kind = "arithmetic"
-
-    def __post_init__(self) -> None:
-        self._normalise()
-        if self.op not in _OPERATORS:
-            raise InputError(f"op = {self.op!r}", where=self.kind, allowed=" ".join(_OPERATORS))
-        check_number(self.left, self.kind, "left")
-        check_number(self.right, self.kind, "right")
-        if self.op == "/" and not isinstance(self.right, Distribution) and self.right == 0:
-            raise InputError("right = 0", where=self.kind, allowed="a divisor that is not 0")
-
-    def parts(self) -> list[tuple[str, Number]]:
-        return [("left", self.left), ("right", self.right)]
-
-    def sample(self, draws: Draws, name: str) -> Array:
-        left, right = value(self.left, draws, f"{name}/left"), value(self.right, draws, f"{name}/right")
-        if self.op == "/" and np.any(right == 0):
-            raise InputError("division by 0", where=f"[{name}]")
-        return _OPERATORS[self.op](left, right)
-
-    def law(self, draws: Draws, name: str) -> Law:
-        """Of a distribution that is scaled or shifted by a plain number."""
-        left, right, op = self.left, self.right, _OPERATORS[self.op]
-        if isinstance(left, Distribution) and not isinstance(right, Distribution):
-            inner, forth = left.law(draws, f"{name}/left"), lambda x: op(x, right)
-            falling = self.op in "*/" and right < 0
-        elif isinstance(right, Distribution) and not isinstance(left, Distribution) and self.op != "/":
-            inner, forth = right.law(draws, f"{name}/right"), lambda x: op(left, x)
-            falling = self.op == "-" or (self.op == "*" and left < 0)
-        else:
-            return super().law(draws, name)
-        scale, shift = forth(1.0) - forth(0.0), forth(0.0)
-        if scale == 0 or inner.cdf is None:
-            return Law(lambda u: forth(inner.quantile(1 - u if falling else u)))
-        cdf = inner.cdf
-        return Law(
-            lambda u: forth(inner.quantile(1 - u if falling else u)),
-            lambda y: 1 - cdf((y - shift) / scale) if falling else cdf((y - shift) / scale),
-        )
 
 
 KINDS: Mapping[str, type[Distribution]] = {

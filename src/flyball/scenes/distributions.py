@@ -1,156 +1,22 @@
-"""Distributions that stand wherever a number stands, and compose.
+"""Distributions: uniform, normal, on a logarithmic scale, truncated, a choice.
 
-In: numbers, distributions, formulas, nested at will. Out: one value per world.
-
-A ``Number`` is a float, a distribution, or what ``compositions`` makes of such: a ``Mixture``, a ``Ramp`` over a
-curriculum's progress, a ``Formula`` over other parameters, a ``Conditional``, or arithmetic:
-``Uniform(0.2, 0.4) * 2 + Normal(0, 0.01)``. Parameters of a distribution are
-numbers themselves: ``Uniform(0.1, Ramp(0.2, 0.9))`` widens as training goes on, ``Normal(Formula("object.mass"), 0.1)``
-is hierarchical. Every occurrence of a distribution is a draw of its own (``d + d`` is a sum of two independent draws);
-to use one value twice, give it a path and refer to it in a formula.
-
-Where the randomness comes from: see ``streams``. Each node has a stream named by its path and place in the expression,
-so that a world's draw of one node depends on no other node, world or call.
+In: parameters, which are numbers themselves (see ``expressions``). Out: quantile and distribution functions. A path in
+front makes a variation: ``Uniform("object.mass", 0.2, 0.4)``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal, TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from flyball.base import InputError
-from flyball.scenes import portable, streams
+from flyball.scenes import portable
+from flyball.scenes.drawing import Vary
+from flyball.scenes.expressions import Distribution, Draws, Law, Number, check_number, value
 from flyball.scenes.portable import Array
-
-
-@dataclass
-class Draws:
-    """What a draw needs: the run, the worlds, the progress, and values drawn before.
-
-    Attributes:
-      seed: of the run.
-      worlds: world numbers, (n,).
-      progress: of the curriculum in [0, 1], (n,).
-      known: values that formulas may refer to, path -> (n,).
-    """
-
-    seed: int
-    worlds: Any
-    progress: Array
-    known: dict[str, Array] = field(default_factory=dict)
-
-    def uniform(self, name: str, lane: int = 0) -> Array:
-        """A uniform number in (0, 1) per world, (n,)."""
-        return streams.uniform(streams.words(self.seed, name, self.worlds, lane))
-
-
-@dataclass(frozen=True)
-class Law:
-    """A distribution whose parameters are known: quantile and distribution function, elementwise over worlds."""
-
-    quantile: Callable[[Array], Array]
-    cdf: Callable[[Array], Array] | None = None
-
-
-class Distribution:
-    """What stands for a number. Subclasses are frozen dataclasses; their fields are their data.
-
-    ``kind`` is the name in files. A subclass states ``law``, or overrides ``sample`` when it has no quantile function.
-    """
-
-    kind: ClassVar[str] = ""
-
-    def _normalise(self) -> None:
-        """Plain numbers become floats and lists tuples: 1 and 1.0 are one number, with one digest."""
-        for f in fields(self):  # type: ignore[arg-type]
-            object.__setattr__(self, f.name, _as_data(getattr(self, f.name)))
-
-    def law(self, draws: Draws, name: str) -> Law:
-        """The distribution with its parameters resolved for every world.
-
-        Raises:
-          InputError: it has no quantile function, or its parameters are impossible.
-        """
-        raise InputError(
-            f"a {self.kind} has no quantile function", where=f"[{name}]", allowed="a single distribution, scaled or not"
-        )
-
-    def sample(self, draws: Draws, name: str) -> Array:
-        """One value per world, (n,)."""
-        return self.law(draws, name).quantile(draws.uniform(name))
-
-    def parts(self) -> list[tuple[str, Number]]:
-        """Nested numbers with their place."""
-        return [(f.name, getattr(self, f.name)) for f in fields(self)]  # type: ignore[arg-type]
-
-    def refers_to(self) -> set[str]:
-        """Paths that formulas inside refer to."""
-        return set().union(*(x.refers_to() for _, x in self.parts() if isinstance(x, Distribution)))
-
-    def __add__(self, other: Number) -> Distribution:
-        return _arithmetic("+", self, other)
-
-    def __radd__(self, other: float) -> Distribution:
-        return _arithmetic("+", other, self)
-
-    def __sub__(self, other: Number) -> Distribution:
-        return _arithmetic("-", self, other)
-
-    def __rsub__(self, other: float) -> Distribution:
-        return _arithmetic("-", other, self)
-
-    def __mul__(self, other: Number) -> Distribution:
-        return _arithmetic("*", self, other)
-
-    def __rmul__(self, other: float) -> Distribution:
-        return _arithmetic("*", other, self)
-
-    def __truediv__(self, other: Number) -> Distribution:
-        return _arithmetic("/", self, other)
-
-    def __rtruediv__(self, other: float) -> Distribution:
-        return _arithmetic("/", other, self)
-
-    def __neg__(self) -> Distribution:
-        return _arithmetic("*", -1.0, self)
-
-
-def _arithmetic(op: Literal["+", "-", "*", "/"], left: Number, right: Number) -> Distribution:
-    from flyball.scenes.compositions import Arithmetic  # which is made of distributions
-
-    return Arithmetic(op, left, right)
-
-
-Number: TypeAlias = "float | Distribution"
-
-
-def _as_data(x: Any) -> Any:
-    if isinstance(x, (list, tuple)):
-        return tuple(_as_data(y) for y in x)
-    return float(x) if isinstance(x, (int, np.integer, np.floating)) and not isinstance(x, bool) else x
-
-
-def value(x: Number, draws: Draws, name: str) -> Array:
-    """A number's value per world, (n,)."""
-    if isinstance(x, Distribution):
-        return x.sample(draws, name)
-    return np.full(len(draws.worlds), float(x))
-
-
-def check_number(x: object, where: str, key: str) -> None:
-    """Refuse what is neither a finite number nor a distribution.
-
-    Raises:
-      InputError: naming the key.
-    """
-    if isinstance(x, Distribution):
-        return
-    if isinstance(x, bool) or not isinstance(x, (int, float, np.integer, np.floating)) or not np.isfinite(x):
-        hint = "; a path belongs to Vary(path, distribution)" if isinstance(x, str) else ""
-        raise InputError(f"{key} = {x!r}", where=where, allowed=f"a finite number or a distribution{hint}")
 
 
 def _order(low: Any, high: Any, where: str, least: float = -np.inf) -> None:
@@ -168,8 +34,6 @@ class _Named(Distribution):
 
     def __new__(cls, *args: Any, **rest: Any) -> Any:
         if args and isinstance(args[0], str):
-            from flyball.scenes.variation import Vary  # which is made of distributions
-
             return Vary(args[0], cls(*args[1:], **rest))
         return super().__new__(cls)
 

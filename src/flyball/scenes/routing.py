@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flyball.base import InputError, Missing, Unsupported
+from flyball.scenes.drawing import Variation
 from flyball.scenes.scene import Scene
 from flyball.scenes.targets import KINDS, Field, field_of
-from flyball.scenes.variation import Variation
 
 Array = NDArray[np.float64]
 Own = Callable[[str], NDArray[Any]]

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from flyball.base import InputError, Missing, Unsupported, digest_of
 from flyball.scenes.camera import Camera
 from flyball.scenes.deformable import KINDS, RUN_NEXT, Deformable
+from flyball.scenes.drawing import Variation, draw_worlds
 from flyball.scenes.streams import Worlds
 from flyball.scenes.targets import field_of
-from flyball.scenes.variation import Variation, draw_worlds
 
 
 @dataclass(frozen=True)

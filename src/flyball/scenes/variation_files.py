@@ -50,7 +50,7 @@ import numpy as np
 
 from flyball.base import InputError, Missing
 from flyball.scenes.compositions import KINDS, Formula, Mixture
-from flyball.scenes.distributions import Distribution, Number
+from flyball.scenes.expressions import Distribution, Number
 from flyball.scenes.targets import check_path
 from flyball.scenes.variation import Constant, Correlated, JointSamples, Variation, Vary
 
