@@ -21,6 +21,9 @@ MJCF = """<mujoco model="bot"><worldbody><body name="a"><joint name="j" axis="0 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    for name in ("FLYBALL_ROBOTS", "ROS_PACKAGE_PATH", "AMENT_PREFIX_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ROBOT_DESCRIPTIONS_CACHE", str(tmp_path / "none"))
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "arm.urdf").write_text(ARM.format(""))
     (tmp_path / "in" / "bot.xml").write_text(MJCF.format(""))
@@ -67,10 +70,61 @@ def test_diff_names_what_changed(here, capsys):
     assert document["changes"][0]["field"] == "armature" and document["motion"]["passive"]["largest"]["j"] > 0
 
 
+def test_names_of_the_zoo_are_as_good_as_files(here, capsys):
+    code, out, _ = call(capsys, "import", "flyball/flybase", "--no-motion")
+    assert code == 0 and "flybase/flybase.xml written" in out
+    code, out, _ = call(capsys, "diff", "flybase", "flybase/flybase.xml", "--no-motion")
+    assert code == 0 and "joint" in out
+    code, _, err = call(capsys, "export", "flyball/flybse", "--to", "urdf", "--out", "out")
+    assert (
+        code == 2 and "did you mean 'flyball/flybase'?" in err and err.count("\n") == 1 and not (here / "out").exists()
+    )
+
+
+BALL = (
+    '<robot name="r"><link name="a"><inertial><mass value="1"/><inertia ixx="1" iyy="1" izz="1"/>'
+    '</inertial><visual><geometry><mesh filename="package://arm_description/m.obj"/></geometry></visual></link></robot>'
+)
+CORNERS = [(0, 0, 0), (1, 0, 0), (0, 1, 0)]
+
+
+def tetrahedron(height: float) -> str:
+    return (
+        "\n".join(f"v {x} {y} {z}" for x, y, z in [*CORNERS, (0, 0, height)]) + "\nf 1 3 2\nf 1 2 4\nf 1 4 3\nf 2 3 4\n"
+    )
+
+
+def ros_package(folder: Path, height: float) -> None:
+    folder.mkdir(parents=True)
+    (folder / "package.xml").write_text("<package><name>arm_description</name></package>")
+    (folder / "m.obj").write_text(tetrahedron(height))
+
+
+def test_packages_are_told_then_the_model_s_own_then_the_environment_s(here, capsys, monkeypatch):
+    monkeypatch.setenv("ROS_PACKAGE_PATH", str(here / "ros"))
+    ros_package(here / "ros" / "arm", 1.0)
+    ros_package(here / "own", 2.0)
+    ros_package(here / "told", 3.0)
+    (here / "own" / "urdf").mkdir()
+    (here / "own" / "urdf" / "r.urdf").write_text(BALL)
+    (here / "in" / "r.urdf").write_text(BALL)
+    told = ("--package", "arm_description=told")
+    for argv, height in ((("in/r.urdf",), 1.0), (("own/urdf/r.urdf",), 2.0), (("own/urdf/r.urdf", *told), 3.0)):
+        assert call(capsys, "import", *argv, "--base", "fixed", "--out", "out", "--no-motion")[0] == 0
+        assert tetrahedron(height).splitlines()[3] in (here / "out" / "assets" / "m.obj").read_text()
+    monkeypatch.delenv("ROS_PACKAGE_PATH")
+    code, _, err = call(capsys, "import", "in/r.urdf")
+    assert (
+        code == 2
+        and "mesh@filename: package 'arm_description' was not found; try: --package arm_description=DIR" in err
+    )
+
+
 @pytest.mark.parametrize(
     ("argv", "text"),
     [
         (("import", "gone.urdf"), "gone.urdf: no such file"),
+        (("diff", "in/bot.xml", "nowhere/arm"), "no model named 'nowhere/arm'"),
         (("export", "in/bot.xml", "--to", "step", "--out", "x"), "no model format named 'step'"),
         (("export", "in/bot.xml", "--to", "mjcf", "--out", "in"), "the model's own folder"),
         (("import", "in/arm.urdf", "--package", "x"), "--package 'x'"),

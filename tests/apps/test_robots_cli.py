@@ -95,6 +95,9 @@ def test_check_reads_as_it_is_told(place: list[str], capsys: pytest.CaptureFixtu
     assert main(["robots", "check", str(file), "--mend", "--base", "floating"]) == 0
     out = capsys.readouterr().out
     assert "base floating" in out and "warning import: link a" in out
+    assert "  mended: 1 inertia, listed below" in out
+    assert main(["robots", "check", "flyarm"]) == 0
+    assert "  mended: nothing" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

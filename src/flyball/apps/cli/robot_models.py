@@ -8,42 +8,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flyball.apps.cli.output import Output
+from flyball.apps.cli.robots import NAMES, add_reading, reading, searched
 from flyball.base import InputError, Missing
 
 if TYPE_CHECKING:
-    from flyball.robots.models import Imported, ReadOptions
+    from flyball.robots.models import Imported
     from flyball.robots.models.diff import DiffReport
 
 _MOST_LINES = 40
 """Changes shown on a terminal; the report has them all."""
 
 
+def _reading(p: argparse.ArgumentParser) -> None:
+    add_reading(p)
+    p.add_argument("--no-motion", action="store_true", help="leave out the comparison of motions")
+
+
 def add_robot_words(verb: Callable[..., argparse.ArgumentParser]) -> None:
     """The three words."""
     codes = "exit codes: 0 done, 2 the model does not import, 3 done with losses that are listed"
     p = verb("import", "read a URDF, MJCF or USD model and keep it as MJCF with its meshes and a sidecar", codes)
-    p.add_argument("file", type=Path, metavar="FILE", help="the model")
+    p.add_argument("name", metavar="NAME", help=NAMES)
     p.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: the model's name)")
     _reading(p)
     p = verb("export", "write a model in another format, read it back, and say what became of it", codes)
-    p.add_argument("file", type=Path, metavar="FILE", help="the model")
+    p.add_argument("name", metavar="NAME", help=NAMES)
     p.add_argument("--to", required=True, metavar="FORMAT", help="mjcf, urdf or usd")
     p.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write")
     _reading(p)
     p = verb("diff", "compare two models element by element, and by how they move", "exit codes: 0 equal, 1 not equal")
-    p.add_argument("a", type=Path, metavar="A", help="a model file, before")
-    p.add_argument("b", type=Path, metavar="B", help="a model file, after")
+    p.add_argument("a", metavar="A", help=f"before: {NAMES}")
+    p.add_argument("b", metavar="B", help="after: the same")
     _reading(p)
-
-
-def _reading(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--base", choices=("fixed", "floating"), help="for URDF, which does not say it of the root link")
-    p.add_argument("--root", type=Path, metavar="DIR", help="files outside this folder are refused")
-    p.add_argument(
-        "--package", action="append", default=[], metavar="NAME=DIR", help="where package://NAME lies; repeat"
-    )
-    p.add_argument("--mend", action="store_true", help="make impossible inertias just possible, and list them")
-    p.add_argument("--no-motion", action="store_true", help="leave out the comparison of motions")
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
@@ -51,32 +47,26 @@ def run(args: argparse.Namespace, out: Output) -> int:
     return {"import": _import, "export": _export, "diff": _diff}[args.what](args, out)
 
 
-def _options(args: argparse.Namespace) -> ReadOptions:
-    from flyball.robots.models import ReadOptions
+def _model(name: str, args: argparse.Namespace) -> Imported:
+    """A model by its name in the zoo or by its file."""
+    from flyball.robots.zoo.found import find
 
-    packages = {}
-    for text in args.package:
-        name, equals, folder = text.partition("=")
-        if not (name and equals and Path(folder).is_dir()):
-            raise InputError(f"--package {text!r}", where="flyball robots", allowed="NAME=an existing folder")
-        packages[name] = Path(folder)
-    return ReadOptions(base=args.base, packages=packages, root=args.root, mend=args.mend)
+    return find(name, searched(args)).load(reading(args))
 
 
 def _import(args: argparse.Namespace, out: Output) -> int:
-    from flyball.robots.models import load
     from flyball.robots.models.mjcf import file_stem
 
-    imported = load(args.file, _options(args))
+    imported = _model(args.name, args)
     return _write(args, imported, "mjcf", args.out or Path(file_stem(imported.name)), out)
 
 
 def _export(args: argparse.Namespace, out: Output) -> int:
-    from flyball.robots.models import load, model_formats
+    from flyball.robots.models import model_formats
 
     if args.to not in model_formats.names():
         raise Missing.named("model format", args.to, model_formats.names(), where="flyball robots export")
-    return _write(args, load(args.file, _options(args)), args.to, args.out, out)
+    return _write(args, _model(args.name, args), args.to, args.out, out)
 
 
 def _write(args: argparse.Namespace, imported: Imported, to: str, folder: Path, out: Output) -> int:
@@ -126,11 +116,9 @@ def _write(args: argparse.Namespace, imported: Imported, to: str, folder: Path, 
 
 
 def _diff(args: argparse.Namespace, out: Output) -> int:
-    from flyball.robots.models import load
     from flyball.robots.models.diff import diff
 
-    options = _options(args)
-    a, b = load(args.a, options), load(args.b, options)
+    a, b = _model(args.a, args), _model(args.b, args)
     report = diff(a.model, b.model)
     document: dict[str, Any] = {**report.to_json(), "motion": None}
     lines = _report(report)

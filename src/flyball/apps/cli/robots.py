@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from flyball.robots.zoo.check import Check
     from flyball.robots.zoo.found import FoundModel, Search
 
+NAMES = "as listed, the end of such a name, or a model file"
 _ELSEWHERE: dict[str, str] = dict.fromkeys(("import", "export", "diff"), "flyball.apps.cli.robot_models")
 """Word -> module."""
 
@@ -44,9 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "import, compile and judge models: masses, limits, actuators, overlaps, half a second of simulation",
         "exit codes: 0 sound, 1 a model has errors, 2 a model does not import",
     )
-    p.add_argument("names", nargs="*", metavar="NAME", help="as listed, the end of such a name, or a model file")
+    p.add_argument("names", nargs="*", metavar="NAME", help=NAMES)
     p.add_argument("--all", action="store_true", help="every model found; one line each")
-    _places(p, argparse.SUPPRESS)
     add_reading(p)
     for module in sorted(set(_ELSEWHERE.values())):
         importlib.import_module(module).add_robot_words(verb)
@@ -71,11 +72,29 @@ def _places(parser: argparse.ArgumentParser, default: Any) -> None:
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:
-    """How to read a model; ``reading`` turns it into options."""
-    parser.add_argument("--base", choices=("fixed", "floating"), help="of a URDF, which does not say")
-    parser.add_argument("--mend", action="store_true", help="make inertias that no body can have just possible")
-    parser.add_argument("--package", action="append", default=[], metavar="NAME=DIR", help="a ROS package; repeat")
-    parser.add_argument("--root", type=Path, metavar="DIR", help="the folder that the model's files must lie in")
+    """How to find and read a model; ``searched`` and ``reading`` take it."""
+    _places(parser, argparse.SUPPRESS)
+    parser.add_argument(
+        "--base", choices=("fixed", "floating"), help="for URDF, which does not say it of the root link"
+    )
+    parser.add_argument(
+        "--mend", action="store_true", help="make inertias of a URDF that no body can have just possible, and list them"
+    )
+    parser.add_argument(
+        "--package",
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="where package://NAME lies; repeat (also: the model's own package.xml, then $ROS_PACKAGE_PATH)",
+    )
+    parser.add_argument("--root", type=Path, metavar="DIR", help="files outside this folder are refused")
+
+
+def searched(args: argparse.Namespace) -> Search:
+    """Where to look for models, from what ``add_reading`` added."""
+    from flyball.robots.zoo.found import Search
+
+    return Search(args.site, tuple(args.path or ()))
 
 
 def reading(args: argparse.Namespace) -> ReadOptions:
@@ -85,25 +104,25 @@ def reading(args: argparse.Namespace) -> ReadOptions:
       InputError: a package without a folder.
     """
     from flyball.robots.models import ReadOptions
+    from flyball.robots.zoo.folders import ros_packages
 
     packages = {}
     for text in args.package:
         name, equals, folder = text.partition("=")
         if not (name and equals and Path(folder).is_dir()):
-            raise InputError(f"--package {text}", allowed="NAME=DIR of a folder that exists")
+            raise InputError(f"--package {text!r}", allowed="NAME=DIR of a folder that exists")
         packages[name] = Path(folder)
     if args.root is not None and not args.root.is_dir():
         raise InputError("no such folder", where=f"--root {args.root}")
-    return ReadOptions(base=args.base, packages=packages, root=args.root, mend=args.mend)
+    around = ros_packages(os.environ)
+    return ReadOptions(base=args.base, packages=packages, elsewhere=around, root=args.root, mend=args.mend)
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
     """One of them."""
     if args.what in _ELSEWHERE:
         return int(importlib.import_module(_ELSEWHERE[args.what]).run(args, out))
-    from flyball.robots.zoo.found import Search
-
-    where = Search(args.site, tuple(args.path or ()))
+    where = searched(args)
     return _check(args, where, out) if args.what == "check" else _list(where, getattr(args, "words", []), out)
 
 
@@ -188,10 +207,11 @@ def _check(args: argparse.Namespace, where: Search, out: Output) -> int:
             lines.append(f"{m.name}: does not import: {err.line()}")
             continue
         worst = max(worst, 0 if done.sound else 1)
-        document.append(
-            {**_model(m), "sound": done.sound, "facts": done.facts, "findings": [vars(f) for f in done.findings]}
-        )
-        lines += [_summary(m, done)] if args.all else [_summary(m, done), f"  {_origin(m)}", *_told(done)]
+        findings = [vars(f) for f in done.findings]
+        told = {"sound": done.sound, "facts": done.facts, "mended": done.mended, "findings": findings}
+        document.append({**_model(m), **told})
+        lines.append(_summary(m, done))
+        lines += [] if args.all else [f"  {_origin(m)}", _mended(done), *_told(done)]
     out.result(document, lines)
     return worst
 
@@ -210,6 +230,14 @@ def _origin(m: FoundModel) -> str:
         return f"built by Flyball {m.version}; licence {m.licence}"
     beside = f" ({m.licence.source}{f': {m.licence.file}' if m.licence.file else ''})"
     return f"{m.file} ({m.format}); licence {m.licence}{beside}"
+
+
+def _mended(done: Check) -> str:
+    """Whether the model was changed to be read."""
+    n = len(done.mended)
+    if not n:
+        return "  mended: nothing; what looks like a mix-up of units is said below, and never rescaled"
+    return f"  mended: {n} inertia{'s' * (n > 1)}, listed below; what looks like a mix-up of units is never rescaled"
 
 
 def _told(done: Check) -> list[str]:

@@ -36,6 +36,7 @@ class ReadOptions:
       base: whether the root body is fixed to the world or floats, for formats that do not say (URDF); None takes the
         format's own convention and notes it.
       packages: name -> folder, for ``package://name/...``.
+      elsewhere: packages that the environment knows; a folder above the model that says it is the package goes before.
       root: files outside this folder are refused; None: the nearest folder above the model that holds a
         ``package.xml``, a licence or a project file, else the folder above the model's own.
       mend: make inertias that no body can have just possible, and list them; else they are refused.
@@ -44,6 +45,7 @@ class ReadOptions:
 
     base: Literal["fixed", "floating"] | None = None
     packages: Mapping[str, Path] = field(default_factory=dict)
+    elsewhere: Mapping[str, Path] = field(default_factory=dict)
     root: Path | None = None
     mend: bool = False
     largest_file: int = 256 << 20
@@ -61,6 +63,7 @@ class Imported:
       sidecar: what the source format could not say and its sidecar said (see ``flyball.robots.models.sidecar``).
       notes: assumptions made, and what looks wrong (units).
       losses: what of the source did not come through.
+      mended: numbers that were changed because no body can have them; each is among the notes or losses too.
       format: name of the source format.
       source: the file.
       licence: first line of the licence found beside the model, "" when none was.
@@ -74,6 +77,7 @@ class Imported:
     sidecar: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     losses: tuple[str, ...] = ()
+    mended: tuple[str, ...] = ()
     format: str = "mjcf"
     source: Path = Path()
     licence: str = ""

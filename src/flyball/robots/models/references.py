@@ -118,21 +118,30 @@ class Files:
         package, _, inner = rest.lstrip("/").partition("/")
         if package in ("", ".", ".."):
             raise InputError(f"{reference!r} names no package", where=where)
-        places = _packages(package, self.folder, self.options.packages)
+        places = _packages(package, self.folder, self.options.packages, self.options.elsewhere)
         if not places:
             again = f"--package {package}=DIR"
             raise InputError(f"package {package!r} was not found", where=where, run_next=again)
         return [(place / inner, place.resolve()) for place in places]
 
 
-def _packages(name: str, folder: Path, known: Mapping[str, Path]) -> list[Path]:
-    """Folders of a ROS package: as told, or among the folders above the model and beside them."""
+def _packages(name: str, folder: Path, known: Mapping[str, Path], elsewhere: Mapping[str, Path]) -> list[Path]:
+    """Folders of a ROS package: as told; one above the model that says so; as the environment has it; or by name."""
     if name in known:
         return [known[name]]
-    places = []
-    for above in [folder, *folder.parents][:6]:
-        places += [p for p in (above if above.name == name else None, above / name) if p is not None and p.is_dir()]
-    return places
+    above = [folder, *folder.parents][:6]
+    own = [p for p in above if (p / "package.xml").is_file() and package_name(p) == name]
+    if own or name in elsewhere:
+        return own[:1] or [elsewhere[name]]
+    return [p for a in above for p in (a if a.name == name else None, a / name) if p is not None and p.is_dir()]
+
+
+def package_name(folder: Path) -> str:
+    """The name that a ROS package states in its ``package.xml``, else its folder's."""
+    with (folder / "package.xml").open("rb") as f:
+        text = f.read(1 << 16).decode("utf-8", "replace")
+    stated = re.search(r"<name>\s*([\w-]+)\s*</name>", text)
+    return stated[1] if stated else folder.name
 
 
 def _root(folder: Path) -> Path:

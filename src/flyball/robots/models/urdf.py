@@ -88,6 +88,7 @@ def imported_from(
         sidecar=dict(kept),
         notes=(*reader.notes, *compiled.notes, *suspicions(model)),
         losses=tuple(losses),
+        mended=tuple(reader.mended),
         format="urdf",
         source=path,
         licence=licence_near(path, source.comments, files.root),
@@ -162,6 +163,11 @@ class _Reader:
         if not len(asset):
             document.root.remove(asset)
         return document
+
+    @property
+    def mended(self) -> list[str]:
+        """Inertias that were changed, in words."""
+        return self._contents.mended
 
     # structure --------------------------------------------------------------------------------------------
 

@@ -43,6 +43,9 @@ class Links:
       source: the URDF document; document: the MJCF one, with ``asset``, its section of meshes.
       links: name -> element.
       notes, losses: lists to add to.
+
+    Attributes:
+      mended: inertias that were changed, in words.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Links:
         self._used_names = Counter(name for x in links.values() for name in {s.get("name") for s in shapes_of(x)})
         self._meshes: dict[tuple[str, str], str] = {}
         self._mesh_colour: dict[str, str] = {}
+        self.mended: list[str] = []
         self._settings()
 
     def _settings(self) -> None:
@@ -124,6 +128,7 @@ class Links:
         mended[:2] += 0.5 * max(float(mended[2] - mended[0] - mended[1]), 0.0) * (1 + 1e-6)
         now = " ".join(f"{v:.4g}" for v in mended)
         said = f"link {link}: principal inertias {text} kg m^2, which no body has, became {now}"
+        self.mended.append(said)
         (self.notes if excess <= ROUNDED * values[2] and values[0] > _LEAST else self.losses).append(said)
         return np.asarray(axes @ np.diag(mended) @ axes.T)
 

@@ -52,11 +52,13 @@ class Check:
       name: of the model.
       facts: counts, mass [kg], extent [m].
       findings: errors first.
+      mended: what import changed because no body can have it; see ``Imported.mended``.
     """
 
     name: str
     facts: dict[str, Any]
     findings: tuple[Finding, ...]
+    mended: tuple[str, ...] = ()
 
     @property
     def sound(self) -> bool:
@@ -85,7 +87,7 @@ def check(found: FoundModel, options: ReadOptions | None = None) -> Check:
     facts, judged = judge(imported.compile())
     order = ("error", "warning", "note")
     findings = sorted([*judged, *findings], key=lambda f: order.index(f.level))
-    return Check(found.name, {**facts, "base": imported.base}, tuple(findings))
+    return Check(found.name, {**facts, "base": imported.base}, tuple(findings), imported.mended)
 
 
 def _suspicion(text: str) -> Finding:

@@ -8,11 +8,11 @@ the folder or the ROS package. Links are not followed.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from flyball.base import InputError
+from flyball.robots.models.references import package_name
 from flyball.robots.zoo.found import FORMATS, FoundModel, NotInstalled, Search, is_model, named
 from flyball.robots.zoo.licences import Licence, beside
 
@@ -32,7 +32,7 @@ def folders(where: Search) -> Iterator[FoundModel | NotInstalled]:
     said = [Path(p) for p in env.get("FLYBALL_ROBOTS", "").split(os.pathsep) if p]
     cache = Path(env.get("ROBOT_DESCRIPTIONS_CACHE") or Path(env.get("HOME", "/"), ".cache", "robot_descriptions"))
     known = [*said, *(sorted(cache.iterdir()) if cache.is_dir() else [])]
-    ros = {name: folder for top in _ros_tops(env) for name, folder in _ros_packages(top)}
+    ros = ros_packages(env)
     for folder in (*where.folders, *(p for p in known if p.is_dir())):
         folder = folder.resolve()
         yield from in_folder(folder, folder.name, ros)
@@ -44,6 +44,11 @@ def folders(where: Search) -> Iterator[FoundModel | NotInstalled]:
             "curated MJCF models, each with its own licence",
             "git clone https://github.com/google-deepmind/mujoco_menagerie, then --path mujoco_menagerie",
         )
+
+
+def ros_packages(environment: Mapping[str, str]) -> dict[str, Path]:
+    """ROS packages of ``$ROS_PACKAGE_PATH`` and ``$AMENT_PREFIX_PATH``: name -> folder."""
+    return {name: folder for top in _ros_tops(environment) for name, folder in _ros_packages(top)}
 
 
 def in_folder(top: Path, name: str, ros: dict[str, Path]) -> Iterator[FoundModel]:
@@ -88,9 +93,7 @@ def _ros_packages(top: Path) -> Iterator[tuple[str, Path]]:
         inner[:] = sorted(d for d in inner if not d.startswith(".") and d not in _SKIPPED and depth < 4)
         if "package.xml" in files:
             inner.clear()
-            text = Path(folder, "package.xml").read_text(errors="replace")
-            stated = re.search(r"<name>\s*([\w-]+)\s*</name>", text)
-            yield (stated[1] if stated else Path(folder).name), Path(folder)
+            yield package_name(Path(folder)), Path(folder)
 
 
 def _reach(packages: dict[str, Path], top: Path) -> Path:

@@ -7,6 +7,7 @@ Flyball ships none of these models and downloads none.
 
 from __future__ import annotations
 
+import difflib
 import os
 import tempfile
 from collections import Counter
@@ -40,6 +41,8 @@ _GENERIC = {
     "xmls",
 }
 """Words of a path that tell models apart for nobody."""
+MOST_NEAR = 5
+"""Names that an error lists."""
 _ENOUGH = 16 << 20
 """Of a file's text to see whether it is a model [bytes]; the largest published one has less than 3 MB."""
 
@@ -164,13 +167,14 @@ def find(name: str, where: Search) -> FoundModel:
     """A model by its name, by the end of its name where that is unique, or by its file.
 
     Raises:
+      InputError: what must be a file does not exist.
       Missing: no such model, or several.
       NotPossible: its package is not installed; says how to get it.
     """
     if (file := Path(name)).is_file():
-        return FoundModel(
-            f"{file.parent.name or '.'}/{file.stem}", FORMATS.get(file.suffix.lower(), ""), file.resolve()
-        )
+        return FoundModel(f"{file.resolve().parent.name}/{file.stem}", FORMATS.get(file.suffix.lower(), ""), file)
+    if file.suffix.lower() in (*FORMATS, ".xacro"):
+        raise InputError("no such file" if not file.exists() else "not a file", where=name, run_next="flyball robots")
     models, missing = search(where)
     fits = [m for m in models if m.name == name] or [m for m in models if m.name.endswith(f"/{name}")]
     if len(fits) == 1:
@@ -181,7 +185,15 @@ def find(name: str, where: Search) -> FoundModel:
     if absent := next((m for m in missing if m.package == package), None):
         raise NotPossible(f"{package} is not installed ({absent.about})", where=name, run_next=absent.get)
     of_package = [m.name for m in models if m.package == package]
-    raise Missing.named("model", name, of_package or [m.name for m in models], run_next="flyball robots")
+    raise Missing.named("model", name, _near(name, of_package or [m.name for m in models]), run_next="flyball robots")
+
+
+def _near(name: str, names: Sequence[str]) -> list[str]:
+    """The names most like one, whole or by their ends; there may be hundreds."""
+    ends = {end: full for full in names for end in (full, full.rpartition("/")[2])}
+    close = difflib.get_close_matches(name.rpartition("/")[2], ends, n=MOST_NEAR, cutoff=0.5)
+    close += [full for full in names if name.lower() in full.lower()]
+    return [*dict.fromkeys(ends.get(c, c) for c in close)][:MOST_NEAR] or [*names[:MOST_NEAR]]
 
 
 def is_model(file: Path) -> bool:
