@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     from flyball.engines.rendering import Kind, Renderer
     from flyball.scenes import Scene
 
+_CAMERA = """Draw what a camera sees of a model, of a task's start, or of a world that varies. A camera may be a
+TOML file:
+
+  width = 640
+  height = 480
+  fovy_deg = 55                   # or fx, fy, cx, cy [px]
+  position = [0.9, -0.5, 0.6]     # in the frame of parent = "body:NAME", "site:NAME" or "" (the world)
+  at = [0.4, 0.0, 0.05]           # what it looks at; or quat
+  distortion = [-0.2, 0.05, 0, 0, 0]         # k1 k2 p1 p2 k3
+  noise = { shot = 0.2, read = 2.0 }         # of rgb in counts; depth = [1/m]"""
 _KINDS = ("rgb", "depth", "segmentation", "normals")
 _SIZE = (640, 480)
 _LARGEST = 8192
@@ -23,6 +33,7 @@ _LARGEST = 8192
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to look at, and how."""
+    parser.formatter_class, parser.description = argparse.RawDescriptionHelpFormatter, _CAMERA
     parser.add_argument("what", metavar="FILE|TASK", help="a model (MJCF, URDF, USD), or the name of a task")
     parser.add_argument("--out", type=Path, metavar="FILE.png", required=True, help="where to write the picture")
     parser.add_argument(

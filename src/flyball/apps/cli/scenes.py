@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _MOST_LINES = 40
 """Changes shown on a terminal; the report has them all."""
+_USD = (".usda", ".usdc", ".usd", ".usdz")
 _WORDS = ("show", "validate", "compose", "import", "export")
 
 
@@ -33,25 +34,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("what", metavar="show|validate|compose|import|export", help="what to do")
     parser.add_argument("file", type=Path, metavar="FILE", help="a .usda, .usdc, .usd or .usdz file; import: any model")
-    parser.add_argument("--variant", action="append", default=[], metavar="SET=CHOICE", help="choose, for this reading")
     parser.add_argument(
-        "--part", action="append", default=[], metavar="NAME=FILE[@x,y,z[,yaw]]", help="a part, placed [m, deg]"
+        "--variant", action="append", default=[], metavar="SET=CHOICE", help="show, export: choose, for this reading"
     )
     parser.add_argument(
-        "--under", action="append", default=[], metavar="NAME=PRIM", help="hang a part on another's prim"
+        "--part",
+        action="append",
+        default=[],
+        metavar="NAME=FILE[@x,y,z[,yaw]]",
+        help="compose: a part, placed [m, deg]",
     )
-    parser.add_argument("--payload", action="append", default=[], metavar="NAME", help="a viewer may leave it unloaded")
+    parser.add_argument(
+        "--under", action="append", default=[], metavar="NAME=PRIM", help="compose: hang a part on another's prim"
+    )
+    parser.add_argument(
+        "--payload",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="compose: the part of that name is a payload, which a viewer may leave unloaded",
+    )
     parser.add_argument(
         "--option",
         action="append",
         default=[],
         metavar="SET/CHOICE=FILE[@x,y,z[,yaw]]",
-        help="one alternative of a variant set, the first is selected",
+        help="compose: one alternative of a variant set, the first is selected",
     )
-    parser.add_argument("--layer", action="append", default=[], type=Path, metavar="FILE", help="strongest first")
-    parser.add_argument("--to", type=Path, metavar="PATH", help="what import and export write")
     parser.add_argument(
-        "--as", dest="form", default="mjcf", metavar="FORMAT", help="what export writes (default: mjcf)"
+        "--layer", action="append", default=[], type=Path, metavar="FILE",
+        help="compose: somebody's layer over the parts, strongest first",
+    )  # fmt: skip
+    parser.add_argument("--to", type=Path, metavar="PATH", help="import: the file to write; export: the folder")
+    parser.add_argument(
+        "--as", dest="form", default="mjcf", metavar="FORMAT", help="export: mjcf | urdf | usd (default: mjcf)"
     )
 
 
@@ -62,6 +78,14 @@ def run(args: argparse.Namespace, out: Output) -> int:
         where = "flyball scenes"
         raise InputError(
             f"unknown word {args.what!r}", where=where, allowed=", ".join(_WORDS), run_next=f"{where} --help"
+        )
+    if args.what != "import" and args.file.suffix.lower() not in _USD:
+        model = args.what != "compose" and args.file.suffix.lower() in (".xml", ".mjcf", ".urdf")
+        raise InputError(
+            f"{args.file} is no USD file by its name",
+            where=f"flyball scenes {args.what}",
+            allowed=", ".join(_USD),
+            run_next=f"flyball scenes import {args.file} --to {args.file.stem}.usda" if model else "",
         )
     return verbs[args.what](args, out)
 
