@@ -203,7 +203,7 @@ def attempt(path: Path) -> tuple[str, str]:
     """Read a file in this process: outcome and what was said."""
     from flyball.base import FlyballError
     from flyball.scenes.usd import format as usd
-    from flyball.scenes.usd.guard import read_here
+    from flyball.scenes.usd.child import read_here
 
     usd.read_guarded = lambda p, v, n, r: read_here(p, v, n or None, r)  # the guard is what is left out here
     try:

@@ -131,7 +131,7 @@ def test_a_flat_mesh_that_is_only_seen_is_a_shell_and_one_that_is_touched_is_ref
 def test_the_licence_beside_a_model_is_found(rich):
     assert load(rich).licence == ""
     (rich.parent / "LICENSE").write_text("\n  Apache License\n  Version 2.0\n")
-    assert load(rich).licence == "Apache License (LICENSE)"
+    assert load(rich).licence == "Apache-2.0 (LICENSE)"
 
 
 def test_files_stay_inside_the_folder_unless_a_wider_one_is_named(tmp_path, meshes):

@@ -15,7 +15,7 @@ pytest.importorskip("mujoco")
 from flyball.base import Damaged, InputError
 from flyball.robots.models import load
 from flyball.scenes.usd import guard, package, read_guarded, stage
-from flyball.scenes.usd.guard import read_here
+from flyball.scenes.usd.child import read_here
 
 HEAD = '#usda 1.0\n(\n defaultPrim = "R"\n metersPerUnit = 1\n upAxis = "Z"\n)\n'
 

@@ -15,8 +15,8 @@ from flyball.robots.models.facts import facts
 from flyball.robots.models.imported import Imported
 from flyball.robots.models.model import Model
 from flyball.scenes.usd import Part, VariantSet, read_scene
+from flyball.scenes.usd.child import read_here
 from flyball.scenes.usd.composition import compose, compose_here
-from flyball.scenes.usd.guard import read_here
 from flyball.scenes.usd.write import write
 
 ROBOT = """<mujoco model="robot"><option timestep="0.001"/><worldbody><body name="base"><geom type="box" size=".1 .1 .1"/>

@@ -16,7 +16,7 @@ from fuzz_usd import FOREIGN
 
 from flyball.robots.models.facts import facts
 from flyball.robots.models.model import Model
-from flyball.scenes.usd.guard import read_here
+from flyball.scenes.usd.child import read_here
 from flyball.scenes.usd.parsed import Parsed
 
 HEAD = '#usda 1.0\n(\n defaultPrim = "R"\n metersPerUnit = 1\n upAxis = "Z"\n)\n'

@@ -17,8 +17,8 @@ from fuzz_usd import RICH
 from flyball.robots.models.diff import diff
 from flyball.robots.models.facts import facts
 from flyball.robots.models.imported import Imported
+from flyball.scenes.usd.child import read_here
 from flyball.scenes.usd.format import self_contained
-from flyball.scenes.usd.guard import read_here
 from flyball.scenes.usd.write import author, write
 from flyball.tasks.zoo.lift_fragile import MODEL as LIFT
 from flyball.tasks.zoo.slide_puck import SlidePuck

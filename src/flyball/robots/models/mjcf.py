@@ -18,13 +18,14 @@ import numpy as np
 
 from flyball.base import InputError, Unsupported
 from flyball.base.durable import write_durably
+from flyball.robots import licences
 from flyball.robots.models import sidecar
 from flyball.robots.models.facts import facts
 from flyball.robots.models.guard import Compiled, CompileError, compile_guarded
 from flyball.robots.models.imported import Imported, ReadOptions
 from flyball.robots.models.markup import Document, parse
 from flyball.robots.models.plausibility import suspicions
-from flyball.robots.models.references import Files, licence_near
+from flyball.robots.models.references import Files
 
 _MESHES = "mesh"
 _TEXTURES = "texture"
@@ -92,7 +93,7 @@ class MjcfFormat:
             losses=tuple(losses),
             format=self.name,
             source=path,
-            licence=licence_near(path, document.comments, files.root),
+            licence=licences.near(path, document.comments, files.root),
         )
 
     def write(self, imported: Imported, folder: Path) -> tuple[Path, list[str]]:

@@ -18,7 +18,6 @@ from flyball.base import InputError
 from flyball.robots.models.imported import ReadOptions
 
 _MARKS = ("package.xml", "LICENSE", "LICENSE.txt", "LICENSE.md", "COPYING", ".git", "pyproject.toml", "setup.py")
-_LICENCES = re.compile(r"(licen[cs]e|copying)([._-].*)?$", re.IGNORECASE)
 LARGEST_SUM = 2 << 30
 """Of all files of one model [bytes]."""
 
@@ -150,25 +149,3 @@ def _root(folder: Path) -> Path:
         if any((above / mark).exists() for mark in _MARKS):
             return above
     return folder.parent
-
-
-def licence_near(model: Path, comments: Sequence[str], root: Path) -> str:
-    """The first telling line of the nearest licence file, up to ``root``; else of a comment in the model."""
-    folder = model.resolve().parent
-    for above in [folder, *folder.parents]:
-        try:
-            names = sorted(p for p in above.iterdir() if _LICENCES.match(p.name) and p.is_file())
-        except OSError:
-            names = []
-        for path in names:
-            with path.open("rb") as f:
-                for line in f.read(4096).decode("utf-8", "replace").splitlines():
-                    if len(line.strip()) > 3:
-                        return f"{line.strip()[:100]} ({path.name})"
-        if above == root or not above.is_relative_to(root):
-            break
-    for comment in comments:
-        for line in comment.splitlines():
-            if re.search(r"licen[cs]e|SPDX|copyright", line, re.IGNORECASE):
-                return line.strip()[:100]
-    return ""

@@ -27,7 +27,7 @@ from flyball.robots.models.meshes import obj
 from flyball.robots.models.mjcf import file_stem
 from flyball.robots.models.model import WORLD, Array, Body, Equality, Geom, Joint, Model
 from flyball.robots.models.references import Files
-from flyball.robots.models.urdf import UNLIMITED, imported_from
+from flyball.robots.models.urdf_in import UNLIMITED, imported_from
 
 _POSE = 1e-6
 """Poses that differ by less [m, rad] are equal: MuJoCo keeps vertices, and so meshes' frames, in single precision."""

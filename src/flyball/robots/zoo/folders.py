@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from flyball.base import InputError
+from flyball.robots.licences import Licence, beside
 from flyball.robots.models.references import package_name
 from flyball.robots.zoo.found import FORMATS, FoundModel, NotInstalled, Search, is_model, named
-from flyball.robots.zoo.licences import Licence, beside
 
 MOST = 50_000
 """Files looked at in one folder."""

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeAlias
 
 from flyball.base import InputError, Missing, NotPossible, PluginTable
-from flyball.robots.zoo.licences import Licence
+from flyball.robots.licences import Licence
 
 if TYPE_CHECKING:
     from flyball.robots.models import Imported, ReadOptions

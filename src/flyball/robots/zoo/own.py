@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flyball import __version__
+from flyball.robots.licences import Licence
 from flyball.robots.zoo import flyarm, flybase, flycell, flyquad
 from flyball.robots.zoo.found import FoundModel, Search
-from flyball.robots.zoo.licences import Licence
 
 OWN = {"flyarm": flyarm.mjcf, "flycell": flycell.mjcf, "flybase": flybase.mjcf, "flyquad": flyquad.mjcf}
 """Name -> MJCF of the whole robot."""

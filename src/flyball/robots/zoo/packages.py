@@ -16,8 +16,8 @@ from importlib.machinery import PathFinder
 from importlib.metadata import Distribution
 from pathlib import Path
 
+from flyball.robots.licences import Licence, beside, stated
 from flyball.robots.zoo.found import FORMATS, FoundModel, NotInstalled, Search, is_model, named
-from flyball.robots.zoo.licences import Licence, beside, stated
 
 
 @dataclass(frozen=True)

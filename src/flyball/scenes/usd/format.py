@@ -12,13 +12,13 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from flyball.base import InputError
+from flyball.robots import licences
 from flyball.robots.models import sidecar
 from flyball.robots.models.facts import facts
 from flyball.robots.models.imported import Imported, ReadOptions
 from flyball.robots.models.markup import parse
 from flyball.robots.models.mjcf import compile_document, file_stem
 from flyball.robots.models.plausibility import suspicions
-from flyball.robots.models.references import licence_near
 from flyball.scenes.scene import Scene
 from flyball.scenes.usd.guard import need_pxr, read_guarded
 from flyball.scenes.usd.parsed import Parsed
@@ -74,7 +74,7 @@ def look(
         losses=(*parsed.losses, *losses),
         format=UsdFormat.name,
         source=path,
-        licence=licence_near(path, [], options.root or path.resolve().parent),
+        licence=licences.near(path, [], options.root or path.resolve().parent),
     )
     return imported, parsed
 

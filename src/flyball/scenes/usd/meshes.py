@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from pxr import Usd, UsdGeom
 
+from flyball.robots.models.meshes import obj
 from flyball.robots.models.model import Array
 from flyball.scenes.usd.values import Values, word
 
@@ -142,13 +143,6 @@ def fans(counts: Any, indices: Any) -> Any:
     first = np.repeat(starts, parts)
     step = np.arange(int(parts.sum())) - np.repeat(np.cumsum(parts) - parts, parts)
     return np.stack([indices[first], indices[first + step + 1], indices[first + step + 2]], axis=1)
-
-
-def obj(points: Any, faces: Any) -> bytes:
-    """An OBJ file of single-precision points that reads back bit by bit."""
-    lines = [f"v {x} {y} {z}" for x, y, z in points.tolist()]
-    lines += [f"f {a} {b} {c}" for a, b, c in (faces + 1).tolist()]
-    return ("\n".join(lines) + "\n").encode()
 
 
 def _volume(points: Array, faces: Any) -> float:

@@ -7,6 +7,7 @@ read, and the file. Nothing is guessed: a licence file whose text is not a well-
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
@@ -63,13 +64,30 @@ def beside(model: Path, top: Path) -> Licence | None:
     for folder in (model.parent, *model.parent.parents):
         if not folder.is_relative_to(top):
             return None
-        for file in sorted(folder.iterdir()):
+        try:
+            files = sorted(folder.iterdir())
+        except OSError:  # not ours to read
+            continue
+        for file in files:
             if _FILES.fullmatch(file.name) and file.suffix not in _CODE and file.is_file():
                 return Licence(recognise(_head(file)), "beside the model", file)
         manifest = folder / "package.xml"
         if manifest.is_file() and (found := re.search(r"<license[^>]*>([^<]+)</license>", _head(manifest))):
             return Licence(found[1].strip(), "package.xml", manifest)
     return None
+
+
+def near(model: Path, comments: Sequence[str], top: Path) -> str:
+    """One line for people: the licence beside a model (see ``beside``), else what a comment in the model says."""
+    found = beside(model.resolve(), top.resolve())
+    if found and found.file:
+        said = next((line.strip()[:100] for line in _head(found.file).splitlines() if len(line.strip()) > 3), "")
+        return f"{found.name or said} ({found.file.name})"
+    for comment in comments:
+        for line in comment.splitlines():
+            if re.search(r"licen[cs]e|SPDX|copyright", line, re.IGNORECASE):
+                return line.strip()[:100]
+    return ""
 
 
 def stated(metadata: Message, location: Path) -> Licence:
