@@ -1,18 +1,21 @@
-"""How soon drift is found, and how often for nothing: ``python benchmarks/drift.py [servo] [lift] [null]``.
+"""How soon drift is found, and how often for nothing: ``python benchmarks/drift.py [servo] [lift] [real] [null]``.
 
-servo  planted servo robots: +20 % friction after the baseline; found within 30 episodes; and the same robots sound
+servo  planted servo robots, friction +20 % after so many sound episodes: found within 30; and the same robots sound
 lift   arms of the lift task, driven by an expert: servo stiffness -20 % after the baseline
+real   recordings of a real servo, each under a calibration to the others: how far the friction of a robot scatters that
+       did not change, beside what a rise of 20 % would move
 null   residuals without change: mean hours to a false alarm at a small threshold, alarms at the stated rate
 
 Servos are fitted to recordings of their own, arms' calibrations are off (``--off``); the servos' friction and damping
-change from episode to episode (``--scatter``).
-Residuals of the null are heavy-tailed, quantised and drawn; ranks do not care for anything else.
+change from episode to episode by 5 % and by 10 %. Residuals of the null are heavy-tailed, quantised and drawn, one
+stream a robot; ranks do not care for anything else.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
 from bisect import insort
 from collections.abc import Sequence
@@ -22,21 +25,27 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
+from flyball.base.workspace import Workspace
 from flyball.calibration.calibration import Calibration, HeldOut, scene_digest
 from flyball.calibration.drift import BASELINE, Detector, DriftTest, p_value
-from flyball.calibration.fit import least_squares, weights
+from flyball.calibration.fit import from_unit, least_squares, weights
 from flyball.calibration.fleet import Fitted
 from flyball.calibration.problem import ReplayProblem
 from flyball.calibration.residual import Residual, attempt_residuals, recording_residuals
 from flyball.calibration.rigs.servo import ServoPendulum
 from flyball.calibration.testing import STEP, TRUTH, servo_episode
 from flyball.episodes import Episode
+from flyball.episodes.catalogue import Catalogue
+from flyball.episodes.ingest import ingest
 from flyball.tasks import Task, tasks
 from flyball.tasks.world import Attempts, World
 
 WITHIN = 30  # episodes after the change
 RISE = 1.2
 HOURS = 1000.0
+SOUND = (30, 60, 100)  # episodes before the change
+SCATTER = (0.05, 0.10)  # of friction and damping from episode to episode
+RECORDINGS = Path(__file__).resolve().parents[2] / "shared" / "realdata" / "servo_xl330"
 
 
 def bench_recordings(
@@ -74,15 +83,20 @@ def calibrated(truth: dict[str, float], off: float, scatter: float, rng: np.rand
     problem = ReplayProblem(rig.scene, rig.compared, replays, list(truth), engine=rig.engine, stride=rig.stride)
     start = np.array([v * np.exp(off * rng.standard_normal()) for v in truth.values()])
     (fit,) = least_squares(problem, weights(problem, [()]), seed=0, initial=start[None], iterations=15)
-    held = HeldOut("rad", (), 0.0, 0.0, 0.0, 0.0, 0.9, 1.0, 0.0)
-    scene, paths, best = scene_digest(rig.scene), tuple(truth), fit.best
+    return as_calibration(tuple(truth), fit.best)
+
+
+def as_calibration(paths: tuple[str, ...], best: np.ndarray) -> Calibration:
+    """Fitted values as what ``recording_residuals`` takes."""
+    rig, held = ServoPendulum(), HeldOut("rad", (), 0.0, 0.0, 0.0, 0.0, 0.9, 1.0, 0.0)
+    scene = scene_digest(rig.scene)
     return Calibration(rig.name, scene, paths, best[None], best, (), held, "improved", (), 0, "", 0, ())
 
 
-def take(test: DriftTest, found: Sequence[Residual], prefix: str) -> DriftTest:
+def take(test: DriftTest, found: Sequence[Residual]) -> DriftTest:
     """Feed residuals until the alarm."""
     for i, r in enumerate(found):
-        if test.update(f"{prefix}{i}", r.values.tolist(), duration_s=r.duration_s, regime=r.regime):
+        if test.update(str(i), r.values.tolist(), duration_s=r.duration_s, regime=r.regime):
             break
     return test
 
@@ -104,26 +118,62 @@ def report(name: str, delays: Sequence[int], named: int, false: int, sound_h: fl
     }  # fmt: skip
 
 
-def servo(trials: int, off: float, scatter: float, seed: int) -> dict[str, Any]:
-    """Planted servos, drawn as in ``benchmarks/calibration.py``."""
+def servo(trials: int, off: float, scatter: float, seed: int) -> list[dict[str, Any]]:
+    """Planted servos, drawn as in ``benchmarks/calibration.py``; once for each number of sound episodes."""
     rig: Any = ServoPendulum()
     rng = np.random.default_rng(seed)
-    delays, named, false, sound_s = [], 0, 0, 0.0
+    delays: dict[int, list[int]] = {n: [] for n in SOUND}
+    named, false, sound_s, most = dict.fromkeys(SOUND, 0), 0, 0.0, max(SOUND)
     for _ in range(trials):
         truth = {p: float(rig.scene.parameter(p).from_unit(rng.uniform(0.25, 0.75))) for p in TRUTH}
         c = calibrated(truth, off, scatter, rng)
-        factors = [1.0] * (BASELINE + WITHIN) + [RISE] * WITHIN
-        replays = [rig.replay(e) for e in bench_recordings(truth, factors, scatter, rng)]
+        replays = [rig.replay(e) for e in bench_recordings(truth, [1.0] * most + [RISE] * WITHIN, scatter, rng)]
         found = recording_residuals(rig, c, replays)
         streams = found[0].streams
-        sound = take(DriftTest(streams, hours=HOURS), found[: BASELINE + WITHIN], "sound")
-        false += sound.alarm is not None
-        sound_s += sum(r.duration_s for r in found[BASELINE : BASELINE + WITHIN])
-        worn = take(DriftTest(streams, hours=HOURS), found[:BASELINE] + found[-WITHIN:], "worn")
-        early = worn.alarm is not None and worn.alarm.episode < BASELINE
-        delays.append(worn.alarm.episode - BASELINE + 1 if worn.alarm and not early else 0)
-        named += worn.alarm is not None and worn.moves()[0].stream == "servo.friction"
-    return report(f"servo, friction +20 %, scatter {scatter:.0%}", delays, named, false, sound_s / 3600)
+        false += take(DriftTest(streams, hours=HOURS), found[:most]).alarm is not None
+        sound_s += sum(r.duration_s for r in found[BASELINE:most])
+        for n in SOUND:
+            worn = take(DriftTest(streams, hours=HOURS), found[most - n :])
+            late = worn.alarm is not None and worn.alarm.episode >= n
+            delays[n].append(worn.alarm.episode - n + 1 if worn.alarm and late else 0)
+            named[n] += late and "friction" in worn.moves()[0].stream
+    return [
+        report(f"servo, friction +20 % after {n} sound episodes, scatter {scatter:.0%}", delays[n], named[n], false,
+               sound_s / 3600) | {"scatter": scatter, "sound": n}
+        for n in SOUND
+    ]  # fmt: skip
+
+
+def real(folder: Path) -> dict[str, Any]:
+    """Recordings of a real servo, none twice the same motion with the same gain."""
+    rig: Any = ServoPendulum()
+    if not folder.is_dir():
+        print(f"real: no recordings at {folder}")
+        return {}
+    with tempfile.TemporaryDirectory() as scratch:
+        space = Workspace(Path(scratch) / "w")
+        ingest(space, [folder])
+        catalogue = Catalogue(space.store)
+        replays = [rig.replay(catalogue.load(r.digest)) for r in catalogue.query()]
+    paths, found = rig.levels[2], []
+    for out in replays:
+        rest = [r for r in replays if r is not out]
+        problem = ReplayProblem(rig.scene, rig.compared, rest, paths, engine=rig.engine, stride=rig.stride)
+        units = np.random.default_rng(0).uniform(0.3, 0.7, (4, len(paths)))
+        starts = from_unit(problem.parameters, units)
+        best = least_squares(problem, weights(problem, [()]), seed=0, initial=starts, iterations=40)[0].best
+        found += recording_residuals(rig, as_calibration(paths, best), [out])
+    gains = np.array([r.regime for r in found])
+    x, streams = np.array([r.values for r in found]), found[0].streams
+    p = rig.scene.parameter("servo.friction")
+    out = {}
+    for name, width in (("servo: all friction", 1.0), ("servo.friction", float(np.log(p.high / p.low)))):
+        v = x[:, streams.index(name)] * width
+        within = float(np.sqrt(np.mean([v[gains == g].var(ddof=1) for g in np.unique(gains)])))
+        out[name] = {"all": float(v.std(ddof=1)), "within": within}
+        print(f"real, {name}: scatter {within:.1%} within a gain ({len(v)} recordings, {len(np.unique(gains))} gains), "
+              f"{v.std(ddof=1):.1%} over all; +20 % is {np.log(RISE) / within:.1f} deviations", flush=True)  # fmt: skip
+    return out
 
 
 def lift(trials: int, off: float, seed: int) -> dict[str, Any]:
@@ -203,26 +253,28 @@ def null(small: float, runs: int, hours: float, seed: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="*", choices=["servo", "lift", "null", []], default=[])
+    parser.add_argument("what", nargs="*", choices=["servo", "lift", "real", "null", []], default=[])
     parser.add_argument("--trials", type=int, default=100, help="servo robots; a tenth as many arms")
     parser.add_argument(
         "--off", type=float, default=0.1, help="error of the values that fits start from, and of arms' calibrations"
     )
-    parser.add_argument("--scatter", type=float, default=0.05, help="of friction from episode to episode")
-    parser.add_argument("--hours", type=float, default=1000.0, help="of null at the stated rate")
+    parser.add_argument("--hours", type=float, default=10_000.0, help="of null at the stated rate")
+    parser.add_argument("--recordings", type=Path, default=RECORDINGS, help="of the real servo")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args()
-    out: dict[str, Any] = {"seed": args.seed, "off": args.off, "scatter": args.scatter}
-    for what in args.what or ("servo", "lift", "null"):
+    out: dict[str, Any] = {"seed": args.seed, "off": args.off}
+    for what in args.what or ("real", "servo", "lift", "null"):
         begin = time.process_time()
         if what == "servo":
-            out[what] = servo(args.trials, args.off, args.scatter, args.seed)
+            out[what] = [row for s in SCATTER for row in servo(args.trials, args.off, s, args.seed)]
         elif what == "lift":
             out[what] = lift(max(1, args.trials // 10), args.off, args.seed)
+        elif what == "real":
+            out[what] = real(args.recordings)
         else:
-            out[what] = null(1000.0, 50, args.hours, args.seed)
-        print(f"  {time.process_time() - begin:.0f} CPU s", flush=True)
+            out[what] = null(1000.0, 100, args.hours, args.seed)
+        print(f"  {what}: seed {args.seed}, {time.process_time() - begin:.0f} CPU s", flush=True)
     if args.json:
         args.json.write_text(json.dumps(out, indent=1))
 

@@ -41,7 +41,7 @@ def found(calibration, **factors):
 def test_wear_shows_most_in_its_own_parameter_and_by_the_right_amount(calibration, part):
     r, sound = found(calibration)
     _, worn = found(calibration, **{part: 1.2})
-    assert r.streams == (*TRUTH, REPLAY_ERROR) and r.regime == "kp 400" and r.duration_s == pytest.approx(3, abs=0.05)
+    assert r.streams == (*TRUTH, "servo: all friction", REPLAY_ERROR) and r.regime == "kp 400" and r.duration_s == pytest.approx(3, abs=0.05)
     change = {p: worn[p] - sound[p] for p in TRUTH}
     path = f"servo.{part}"
     value = shifted(RIG.scene.parameter(path), TRUTH[path], change[path])

@@ -76,19 +76,19 @@ def hours_per_alarm(text: str) -> float:
 
 @functools.cache
 def _bets() -> Array:
-    """Logarithms of the bets, (shifts, shares, cells); over p each averages to 1 exactly.
+    """The bets, (shifts, shares, cells); over p each averages to 1 exactly.
 
     A cell holds the mean over its p-values: the changed law's probability of the cell over the cell's width.
     """
     x = np.linspace(-9, 17, 5201)
-    out = np.zeros((2 * len(_SHIFTS), len(_SHARES), len(_EDGES) - 1))
+    out = np.ones((2 * len(_SHIFTS), len(_SHARES), len(_EDGES) - 1))
     for i, d in enumerate(_SHIFTS):
         before, after = ndtr(-x), ndtr(d - x)  # upper tails, falling in x
         for j, share in enumerate(_SHARES[:-1]):
             p = (1 - share) * before + share * after
             beyond = np.interp(_EDGES, p[::-1], after[::-1])
             beyond[0], beyond[-1] = 0.0, 1.0
-            out[2 * i, j] = np.log(np.maximum(np.diff(beyond), 1e-300) / np.diff(_EDGES))
+            out[2 * i, j] = np.maximum(np.diff(beyond), 1e-300) / np.diff(_EDGES)
             out[2 * i + 1, j] = out[2 * i, j, ::-1]
     return out
 
@@ -105,7 +105,7 @@ class Detector:
     """
 
     def __init__(self, streams: int, window: int = WINDOW) -> None:
-        self._log = np.full((2 * len(_SHIFTS), window, streams), -np.inf)
+        self._worth = np.zeros((2 * len(_SHIFTS), window, streams))
         self.starts = np.full(window, -1)
         self.total = np.zeros(streams)
 
@@ -113,7 +113,7 @@ class Detector:
         """A martingale of every stream begins before episode ``at`` with this stake; the oldest makes room."""
         slot = at % len(self.starts)
         self.starts[slot] = at
-        self._log[:, slot] = math.log(stake) - math.log(len(self._log)) if stake > 0 else -np.inf
+        self._worth[:, slot] = stake / len(self._worth)
 
     def bet(self, p: Array, share: Array) -> None:
         """Take the next p-values.
@@ -125,18 +125,18 @@ class Detector:
         """
         row = np.minimum(np.searchsorted(_SHARES, share, side="left"), len(_SHARES) - 1)
         cell = np.clip(np.searchsorted(_EDGES, p, side="right") - 1, 0, len(_EDGES) - 2)
-        self._log += _bets()[:, row[:, None], cell[None, :]]
-        np.minimum(self._log, 600.0, out=self._log)  # far beyond any threshold, short of overflow
-        self.total = np.exp(self._log).sum(axis=(0, 1))
+        self._worth *= _bets()[:, row[:, None], cell[None, :]]
+        np.minimum(self._worth, 1e250, out=self._worth)  # far beyond any threshold, short of overflow
+        self.total = self._worth.sum(axis=(0, 1))
 
     def forget(self, streams: NDArray[np.bool_]) -> None:
         """End all martingales of these streams, as after an alarm; new ones begin with the next episodes."""
-        self._log[:, :, streams] = -np.inf
+        self._worth[:, :, streams] = 0.0
         self.total = np.where(streams, 0.0, self.total)
 
     def likeliest(self, stream: int) -> int:
         """The episode before which a change of this stream most likely came."""
-        return int(self.starts[np.argmax(np.exp(self._log[:, :, stream]).sum(axis=0))])
+        return int(self.starts[np.argmax(self._worth[:, :, stream].sum(axis=0))])
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ rows of the store (kind ``drift``), so that the next call only looks at new epis
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -17,12 +18,13 @@ from flyball.base.steps import json_of
 from flyball.base.store import Store
 from flyball.base.workspace import Workspace
 from flyball.calibration.calibration import Calibration
-from flyball.calibration.drift import BASELINE, DriftTest
+from flyball.calibration.drift import BASELINE, DriftTest, Move
 from flyball.calibration.fit import Progress, Silent
 from flyball.calibration.residual import (
     REPLAY_ERROR,
     Residual,
     attempt_residuals,
+    frictions,
     recording_residuals,
     shifted,
     watched_paths,
@@ -47,8 +49,8 @@ class Moved:
     """A parameter that moved.
 
     Attributes:
-      path, unit: of the parameter.
-      calibrated, now: its value then, and with the shift.
+      path, unit: of the parameter, or all friction of a joint.
+      calibrated, now: its value then, and with the shift; 1 and the factor for all friction of a joint.
       text: the shift for people, e.g. ``+21 %``.
       at_bound: the shift leads out of the parameter's range.
     """
@@ -122,6 +124,7 @@ class Subject:
       robot, of, calibration: see ``Watched``.
       parameters, calibrated: what is watched, and the values that are replayed.
       rows: its episodes since the calibration.
+      together: streams of several parameters, see ``residual.frictions``.
       residual: of one of them; None where there is nothing to compare with.
       again: what calibrates it again.
     """
@@ -134,6 +137,7 @@ class Subject:
     rows: Sequence[EpisodeRow]
     residual: Callable[[Episode], Residual | None]
     again: str
+    together: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -143,7 +147,7 @@ class Subject:
     @property
     def streams(self) -> tuple[str, ...]:
         """Names of its residuals."""
-        return (*(p.path for p in self.parameters), REPLAY_ERROR)
+        return (*(p.path for p in self.parameters), *self.together, REPLAY_ERROR)
 
 
 def watch(
@@ -184,6 +188,8 @@ def look(
     progress = progress or Silent()
     test = DriftTest(who.streams, hours=hours, baseline=baseline, seed=seed)
     kept = store.row("drift", who.key)
+    if kept is not None and tuple(kept["test"].get("streams", ())) != who.streams:
+        kept = None  # of a version that watched other streams
     if kept is not None:  # residuals stay what they are under another rate or baseline
         for row in DriftTest.from_json(kept["test"], where=f"drift {who.key}").to_json()["episodes"]:
             test.update(row["key"], row["residuals"], duration_s=row["duration_s"], regime=row["regime"])
@@ -223,17 +229,39 @@ def _told(who: Subject, test: DriftTest, unreadable: dict[str, str]) -> Watched:
         return Watched(state="quiet" if test.episodes > test.baseline else "not enough episodes", **common)
     of = {p.path: (p, v) for p, v in zip(who.parameters, who.calibrated, strict=True)}
     moves = test.moves()
-    mine = [m for m in moves if m.stream in of and m.effect > 0]
-    moved = tuple(_moved(*of[m.stream], m.shift) for m in mine if m.effect >= RIVAL * mine[0].effect)
+    mine = _own_words([m for m in moves if m.stream != REPLAY_ERROR and m.effect > 0], who.together)
+    moved = tuple(
+        _moved(*of[m.stream], m.shift) if m.stream in of else _rubs(m, [of[p] for p in who.together[m.stream]])
+        for m in mine
+        if m.effect >= RIVAL * mine[0].effect
+    )
     error = next((m.effect for m in moves if m.stream == REPLAY_ERROR), 0.0)
     unexplained = not mine or mine[0].effect < RIVAL * error
     look = unexplained or moved[0].at_bound
     return Watched(
         state="drifting", since=test.alarm.since + 1, since_digest=test.keys[test.alarm.since],
-        stream=REPLAY_ERROR if unexplained else mine[0].stream, moved=moved,
+        stream=REPLAY_ERROR if unexplained else moved[0].path, moved=moved,
         run_next=f"look at the robot, then {who.again}" if look else f"{who.again}; look at the robot if it goes on",
         **common,
     )  # fmt: skip
+
+
+def _own_words(moves: Sequence[Move], together: Mapping[str, Sequence[str]]) -> list[Move]:
+    """A joint's friction is told once: as a whole or as one of its parts, whichever moved more."""
+    out: list[Move] = []
+    for move in moves:  # greatest effect first
+        parts, wholes = together.get(move.stream, ()), [w for w, ps in together.items() if move.stream in ps]
+        if not {m.stream for m in out} & {*parts, *wholes}:
+            out.append(move)
+    return out
+
+
+def _rubs(move: Move, parts: Sequence[tuple[Parameter, float]]) -> Moved:
+    """All friction of a joint; by its parameter's name where it has only one."""
+    factor = math.exp(move.shift)
+    path, unit, value = (parts[0][0].path, parts[0][0].unit, parts[0][1]) if len(parts) == 1 else (move.stream, "", 1.0)
+    beyond = any(v * factor > p.high for p, v in parts)
+    return Moved(path, unit, value, value * factor, f"{factor - 1:+.0%}".replace("%", " %"), beyond)
 
 
 def _moved(parameter: Parameter, calibrated: float, shift: float) -> Moved:
@@ -273,7 +301,7 @@ def _set_ups(workspace: Workspace) -> Iterator[Subject]:
             yield Subject(
                 robot or name, name, digest, parameters, tuple(calibration.best.tolist()),
                 _after(own, set(calibration.data)), residual,
-                f"flyball calibrate --rig {name} --workspace {workspace.path}",
+                f"flyball calibrate --rig {name} --workspace {workspace.path}", frictions(calibration.paths),
             )  # fmt: skip
 
 
