@@ -48,7 +48,7 @@ SPREAD = 0.05
 SAMPLES = 200
 TRIES = 40
 """Cells that are drawn until a change of the wanted kind makes one fail that succeeded."""
-SWEEP, FINE, NOISES = 33, 8, 5
+SWEEP, FINE, NOISES = 25, 8, 5
 """Values of the direct sweep under the truth, and between its first success and the failure before; noise seeds."""
 REPLAYS = 8
 """Replays in the true cell that show whether a failure is repeated and shown by the log."""

@@ -199,7 +199,7 @@ class Case:
 
     def follows(self, attempts: Attempts) -> NDArray[np.bool_]:
         """Which attempts stay on the log's course until something goes wrong, (n,): every element, root mean square."""
-        end = min(self.course, max(2, round(self.failure.at_s * self.task.control_hz)))
+        end = self.course
         on = np.ones(len(attempts.events), bool)
         for spec in self.task.embodiment.observations:
             off = attempts.signals[spec.name][:, :end] - self.logged.signals[spec.name][:, :end]

@@ -116,11 +116,11 @@ class Budget:
       halvings: of the interval between failure and success.
     """
 
-    first: int = 3
+    first: int = 2
     grid: int = 9
-    samples: int = 14
+    samples: int = 12
     near: int = 6
-    halvings: int = 4
+    halvings: int = 3
 
 
 def least_changes(

@@ -28,6 +28,8 @@ from flyball.scenes import Variation
 
 REPRODUCED = 0.8
 """Share of replays that must fail alike."""
+EDGE = 0.3
+"""Share of replays from which on a failure may have been a matter of chance."""
 HELPS = 0.5
 """Share of the worlds that must succeed once what deviates is put back; else the cause is none of it."""
 FAR = 0.5
@@ -187,15 +189,16 @@ class _Explainer:
         return self._causes(bare, found, draw_map, policy_digest, execute)
 
     def _unreproduced(self, found: Found) -> str:
-        if found.alike < REPRODUCED:
+        share = f"{found.alike:.0%} of the replays fail like this, {REPRODUCED:.0%} are needed"
+        if found.misfit > 1:
+            also = "replays fail alike, but" if found.alike >= REPRODUCED else f"{share}; and"
             return (
-                f"not reproduced: the logged commands make {found.alike:.0%} of the replays fail like this, "
-                f"{REPRODUCED:.0%} are needed; the scene lacks what made it fail"
+                f"not reproduced: {also} the log takes another course from {found.parted_s:.2f} s on; something acted "
+                "that the scene does not describe"
             )
-        return (
-            f"not reproduced: replays fail alike, but the log takes another course from {found.parted_s:.2f} s on; "
-            "something acted that the scene does not describe"
-        )
+        if found.alike >= EDGE:
+            return f"not reproduced: on the log's own course {share}; it was on the edge, where chance decides"
+        return f"not reproduced: with the logged commands {share}; the scene lacks what made it fail"
 
     # causes -----------------------------------------------------------------------------------------------
 
