@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from flyball.base import InputError, Missing
+from flyball.base import InputError, Missing, Unsupported
 from flyball.engines.rendering.backends import tried
-from flyball.scenes import Camera, Noise
+from flyball.scenes import Camera, Choice, Noise
 from flyball.tasks import tasks
 from flyball.tasks.feeds import Feeds
 from flyball.tasks.gymnasium import TaskEnv, TaskVectorEnv
@@ -41,13 +41,16 @@ class Counter:
         return {"rgb": np.tile(pixels[:, None, None], (1, camera.height, camera.width, 1))}
 
 
-def watch(camera, periods, worlds=(0,), **begin):
+def watch(camera, periods, worlds=(0,), noisy=True, **timing):
     """(substep shown (n, periods + 1), stamps, pictures, number drawn), read at times 0, 0.02, ..."""
     counter, n = Counter(), len(worlds)
-    views = SimpleNamespace(renderer=counter, camera=lambda c: c, fields=lambda simulation, c: {})
-    feeds = Feeds(views, [camera], PERIOD, H)
+    views = SimpleNamespace(
+        renderer=counter, camera=lambda c: c, fields=lambda simulation, c: {}, timed=lambda watching: None,
+        timing=lambda c, key: np.broadcast_to(timing.get(key, getattr(c, key)), n),
+    )  # fmt: skip
+    feeds = Feeds(views, [camera], ("rgb",), PERIOD, H)
     clock = SimpleNamespace(n=n, read=lambda names: {names[0]: np.zeros((n, 1))})
-    feeds.begin(clock, np.asarray(worlds), **begin)
+    feeds.begin(clock, np.asarray(worlds), noisy=noisy)
     pictures, stamps = [feeds.read()["pixels/c"]], [feeds.stamps["c"]]
     for k in range(periods):
         now = k * EVERY + np.arange(1, EVERY + 1.0)
@@ -105,6 +108,17 @@ def test_a_lost_frame_leaves_the_one_before_it():
     alone = watch(camera(100, 0.0, dropout=0.3), 400, worlds=(8,))[0]
     np.testing.assert_array_equal(alone[0], shown[1])
     np.testing.assert_array_equal(watch(camera(100, 0.0, dropout=0.3), 400, noisy=False)[0], whole)
+
+
+@pytest.mark.parametrize("rate", [15, 0])
+def test_delays_and_losses_may_differ_between_the_cells(rate):
+    delay, dropout = np.array([0.0, 0.013, 0.3]), np.array([0.0, 0.5, 0.0])
+    shown, stamps, _, _ = watch(camera(rate, 9.0), 60, worlds=(4, 5, 6), delay_s=delay, dropout=dropout)
+    for i, world in enumerate((4, 5, 6)):
+        own = camera(rate, delay[i], dropout=dropout[i])
+        alone, stamped, _, _ = watch(own, 60, worlds=(world,))
+        np.testing.assert_array_equal(shown[i], alone[0])
+        np.testing.assert_array_equal(stamps[i], stamped[0])
 
 
 def test_noise_belongs_to_the_frame():
@@ -186,8 +200,37 @@ def test_many_environments_see_what_single_ones_see():
 def test_cameras_of_the_scene_are_known_by_name():
     task = varied(LIFT, ())
     task.scene = replace(LIFT.scene, cameras=(VIEW,))
-    assert World(task, 1, cameras=["view"]).feeds.cameras == [VIEW]
+    assert World(task, 1, cameras=["view"]).feeds.signals == {"pixels/view": (VIEW, "rgb")}
     with pytest.raises(Missing, match="no camera named 'wrist'.*view"):
         World(task, 1, cameras=["wrist"])
     with pytest.raises(InputError, match="names of their own"):
         World(task, 1, cameras=["view", VIEW])
+
+
+def test_labels_need_no_opengl(monkeypatch):
+    monkeypatch.setenv("FLYBALL_RENDERER", "rays")
+    env = TaskVectorEnv(LIFT, 2, threads=1, cameras=[VIEW], pictures=("depth", "segmentation"))
+    observation, _ = env.reset(seed=1)
+    assert env.observation_space.contains(observation)
+    assert observation["depth/view"].shape == (2, 24, 32) and np.isfinite(observation["depth/view"]).any()
+    assert observation["segmentation/view"].shape == (2, 24, 32, 2)
+    with pytest.raises(Unsupported, match="two states"):
+        World(LIFT, 1, cameras=[VIEW], pictures=("flow",))
+
+
+def test_variations_of_delay_and_losses_hold_where_the_camera_watches(monkeypatch):
+    monkeypatch.setenv("FLYBALL_RENDERER", "rays")
+    task = varied(LIFT, [Choice("camera:view.delay_s", (0.0, 0.1))])
+    world = World(task, 6, cameras=[VIEW], pictures=("depth",))
+    world.reset({}, range(6))
+    late = world.values["camera:view.delay_s"]
+    assert set(late) == {0.0, 0.1}
+    for _ in range(5):
+        world.step(LIFT.rest_action(world.values))
+    np.testing.assert_allclose(world.feeds.stamps["view"], 5 / LIFT.control_hz - late)
+    with pytest.raises(Unsupported, match=r"camera:view\.delay_s varies, but the camera does not watch"):
+        blind = varied(task, ())
+        blind.scene = replace(task.scene, cameras=(VIEW,))
+        World(blind, 1).reset({}, [0])
+    with pytest.raises(InputError, match=r"camera:view\.dropout = .*0 to 1"):
+        World(LIFT, 1, cameras=[VIEW], pictures=("depth",)).reset({"camera:view.dropout": np.array([1.5])}, [0])

@@ -9,7 +9,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from flyball.base import FlyballError
-from flyball.scenes.variation import LogUniform
+from flyball.scenes import LogUniform, Ramp, Vary
 from flyball.tasks import tasks
 from flyball.tasks.gymnasium import TaskEnv, TaskVectorEnv
 
@@ -89,3 +89,12 @@ def test_what_makes_no_sense_is_refused():
         env.reset(seed=[1, 2, 3])
     with pytest.raises(FlyballError, match=r"object\.mas"):
         env.reset(seed=1, options={"values": {"object.mas": np.ones(2)}})
+    with pytest.raises(FlyballError, match="no option named 'value'.*values"):
+        env.reset(seed=1, options={"value": {}})
+
+
+def test_a_curriculum_goes_by_an_option():
+    env = TaskVectorEnv(NAMES[0], 2, vary=[Vary("object.mass", Ramp(0.2, 0.4))], threads=1)
+    for progress, mass in ((0.0, 0.2), (0.5, 0.3), (1.0, 0.4)):
+        env.reset(seed=1, options={"progress": progress})
+        assert env._episodes.world.values["object.mass"] == pytest.approx([mass, mass])

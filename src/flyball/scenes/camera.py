@@ -246,18 +246,28 @@ class Camera:
 
     # what is read -----------------------------------------------------------------------------------------
 
-    def newest(self, now_s: float, period_s: float) -> int:
+    def newest(self, now_s: float, period_s: float, delay_s: Array | None = None) -> NDArray[np.int64]:
         """Number of the newest frame that can be read at a time [s]; frames before time 0 have negative numbers.
 
         Args:
           period_s: of those who read, for a camera without a rate of its own: one frame per period [s].
-        """
-        # what is due now is there: rounding must not lose it
-        return int(np.floor((now_s - self.delay_s) * self.rate_hz + 1e-9)) if self.rate_hz else round(now_s / period_s)
+          delay_s: instead of the camera's own, (n,).
 
-    def taken_s(self, frame: int, period_s: float) -> float:
-        """When a frame is taken [s]; see ``newest``."""
-        return frame / self.rate_hz if self.rate_hz else frame * period_s - self.delay_s
+        Returns:
+          (n,), or () where no delay is given.
+        """
+        delay = np.asarray(self.delay_s if delay_s is None else delay_s)
+        # what is due now is there: rounding must not lose it
+        frame = (
+            np.floor((now_s - delay) * self.rate_hz + 1e-9) if self.rate_hz else np.rint(now_s / period_s + 0 * delay)
+        )
+        return np.asarray(frame.astype(np.int64))
+
+    def taken_s(self, frame: NDArray[np.int64] | int, period_s: float, delay_s: Array | None = None) -> Array:
+        """When frames are taken [s]; see ``newest``."""
+        k = np.asarray(frame)
+        delay = np.asarray(self.delay_s if delay_s is None else delay_s)
+        return k / self.rate_hz + 0 * delay if self.rate_hz else k * period_s - delay
 
     def observe(
         self, pictures: Mapping[str, NDArray[Any]], rng: Sequence[np.random.Generator]

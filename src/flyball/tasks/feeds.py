@@ -9,25 +9,30 @@ read. A lost frame leaves the one before it standing. The cells stand still befo
 the first picture shows the start and was taken before it. A frame shows the substep that is nearest to its time, and
 that substep's time is its stamp; before the attempt, the nearest multiple of a substep.
 
-Only frames that are read are drawn. Noise and losses are functions of (world, camera, frame).
+Only frames that are read are drawn. Noise and losses are functions of (world, camera, frame). Delays and the share of
+losses may differ between the cells (``camera:NAME.delay_s``, ``camera:NAME.dropout``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flyball.base import InputError
+from flyball.base import InputError, Unsupported
 from flyball.engines import Simulation
 from flyball.engines.engine import Reduce
 from flyball.scenes import Camera, streams
-from flyball.tasks.views import Views
+from flyball.tasks.views import TIMING, Views
+
+if TYPE_CHECKING:
+    from flyball.engines.rendering import Kind
 
 Array = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 @dataclass
@@ -35,15 +40,20 @@ class _Feed:
     """One camera's state.
 
     Attributes:
-      seen: number of the newest frame that could have arrived.
+      delay_s, dropout: of each cell's, (n,).
+      vary: what else differs between the cells, field -> (n, k).
+      seen: number of the newest frame that could have arrived, (n,).
       frame: number of the frame that stands, (n,).
-      pixels: it, (n, h, w, 3).
+      pictures: it, kind -> (n, h, w, ...).
     """
 
     camera: Camera
-    seen: int = 0
-    frame: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    pixels: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
+    delay_s: Array = field(default_factory=lambda: np.zeros(0))
+    dropout: Array = field(default_factory=lambda: np.zeros(0))
+    vary: dict[str, Array] = field(default_factory=dict)
+    seen: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    frame: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    pictures: dict[str, NDArray[Any]] = field(default_factory=dict)
 
 
 class Feeds:
@@ -52,6 +62,7 @@ class Feeds:
     Args:
       views: of the cells.
       cameras: or names of the scene's or the model's; sizes are theirs.
+      kinds: what they deliver, see ``Renderer.render``.
       period_s: control period [s].
       timestep: length of a substep [s].
 
@@ -59,113 +70,129 @@ class Feeds:
       Missing: no such camera. InputError: two of one name.
     """
 
-    def __init__(self, views: Views, cameras: Sequence[Camera | str], period_s: float, timestep: float) -> None:
-        self._views, self._period, self._timestep = views, period_s, timestep
+    def __init__(
+        self, views: Views, cameras: Sequence[Camera | str], kinds: Sequence[Kind], period_s: float, timestep: float
+    ) -> None:
+        self._views, self._kinds, self._period, self._timestep = views, tuple(kinds), period_s, timestep
         self._feeds = [_Feed(views.camera(c)) for c in cameras]
         names = [f.camera.name for f in self._feeds]
         if len(set(names)) < len(names):
             raise InputError(f"cameras {', '.join(names)}", where="cameras", allowed="names of their own")
+        if "flow" in self._kinds:
+            raise Unsupported("flow goes with two states", where="cameras", allowed="rgb, depth, segmentation, normals")
         self._now = 0
         self._past: list[tuple[int, Array, dict[str, Array]]] = []
 
     @property
-    def cameras(self) -> list[Camera]:
-        """Those that watch."""
-        return [f.camera for f in self._feeds]
+    def signals(self) -> dict[str, tuple[Camera, Kind]]:
+        """What is delivered: ``pixels/NAME`` for rgb, else ``KIND/NAME``, in order."""
+        return {
+            f"{'pixels' if kind == 'rgb' else kind}/{f.camera.name}": (f.camera, kind)
+            for f in self._feeds
+            for kind in self._kinds
+        }
 
     def reads(self, simulation: Simulation) -> dict[str, Reduce]:
         """What must be read of the engine after every substep, for ``advance``."""
         return dict.fromkeys(self._views.renderer.reads(simulation), "all") if self._feeds else {}
 
-    def begin(self, simulation: Simulation, worlds: NDArray[np.int64], *, noisy: bool = True) -> None:
+    def begin(self, simulation: Simulation, worlds: Ints, *, noisy: bool = True) -> None:
         """Begin an attempt in the engine's present state.
 
         Args:
           worlds: numbers that decide noise and losses, (n,).
           noisy: whether there are any.
+
+        Raises:
+          InputError: an impossible delay or share of losses.
+          Unsupported: such a field of a camera that does not watch.
         """
+        self._views.timed(tuple(f.camera.name for f in self._feeds))
         if not self._feeds:
             return
         renderer = self._views.renderer
         self._worlds, self._noisy, self._now = worlds, noisy, 0
         self._reads = renderer.reads(simulation)
-        state = renderer.state(simulation.read(self._reads), simulation.n)
-        self._past = [(0, state[0][:, None], {k: x[:, None] for k, x in state[1].items()})]
-        self._fields = {f.camera.name: self._views.fields(simulation, f.camera) for f in self._feeds}
+        positions, particles = renderer.state(simulation.read(self._reads), len(worlds))
+        self._past = [(0, positions[:, None], {k: x[:, None] for k, x in particles.items()})]
         for f in self._feeds:
-            c = f.camera
-            f.seen = self._newest(c)
-            f.frame = np.full(simulation.n, f.seen)
-            f.pixels = np.zeros((simulation.n, c.height, c.width, 3), np.uint8)
-            self._draw(f, f.seen, np.arange(simulation.n))
+            f.delay_s, f.dropout = (self._views.timing(f.camera, key) for key in TIMING)
+            f.vary = self._views.fields(simulation, f.camera)
+            f.seen = f.frame = self._newest(f)
+            f.pictures = {}
+            self._draw(f, np.arange(len(worlds)))
 
     def advance(self, read: Mapping[str, Array]) -> None:
         """Take the substeps of a control period, field -> (n, substeps, ...)."""
         if not self._feeds:
             return
-        renderer = self._views.renderer
         n, every = len(self._worlds), round(self._period / self._timestep)
         flat = {k: read[k].reshape(n * every, *read[k].shape[2:]) for k in self._reads}
-        positions, particles = renderer.state(flat, n * every)
-        self._past.append((
-            self._now + 1,
-            positions.reshape(n, every, -1),
-            {k: x.reshape(n, every, *x.shape[1:]) for k, x in particles.items()},
-        ))  # fmt: skip
+        positions, particles = self._views.renderer.state(flat, n * every)
+        apart = {k: x.reshape(n, every, *x.shape[1:]) for k, x in particles.items()}
+        self._past.append((self._now + 1, positions.reshape(n, every, -1), apart))
         self._now += every
 
     def read(self) -> dict[str, NDArray[Any]]:
-        """What can be read now: ``pixels/NAME`` -> (n, height, width, 3) uint8."""
+        """What can be read now, of each of ``signals``: (n, height, width, ...)."""
         for f in self._feeds:
-            newest = self._newest(f.camera)
-            target = f.frame.copy()
-            for k in range(f.seen + 1, newest + 1):
-                target[~self._lost(f.camera, k)] = k
-            for k in np.unique(target[target > f.seen]):
-                self._draw(f, int(k), np.flatnonzero(target == k))
-            f.seen, f.frame = newest, target
-        needed = min((self._substep(f.camera, f.seen + 1) for f in self._feeds), default=0)
+            newest, stood = self._newest(f), f.frame
+            f.frame = stood.copy()
+            for k in range(int(f.seen.min()) + 1, int(newest.max()) + 1):
+                f.frame[(f.seen < k) & (k <= newest) & ~self._lost(f, k)] = k
+            f.seen = newest
+            self._draw(f, np.flatnonzero(f.frame != stood))
+        needed = min((int(self._substep(f, f.seen + 1).min()) for f in self._feeds), default=0)
         self._past = [p for p in self._past if p[0] + p[1].shape[1] > needed]
-        return {f"pixels/{f.camera.name}": f.pixels.copy() for f in self._feeds}
+        pictures = {f.camera.name: f.pictures for f in self._feeds}
+        return {signal: pictures[c.name][kind].copy() for signal, (c, kind) in self.signals.items()}
 
     @property
     def stamps(self) -> dict[str, Array]:
         """When the pictures that were read last were taken, camera -> (n,) [s] since the beginning of the attempt."""
-        return {
-            f.camera.name: np.array([self._substep(f.camera, k) * self._timestep for k in f.frame.tolist()])
-            for f in self._feeds
-        }
+        return {f.camera.name: np.asarray(self._timestep * self._substep(f, f.frame), float) for f in self._feeds}
 
     # frames -----------------------------------------------------------------------------------------------
 
-    def _newest(self, c: Camera) -> int:
-        """Number of the newest frame that has arrived."""
-        return c.newest(self._now * self._timestep, self._period)
+    def _newest(self, f: _Feed) -> Ints:
+        """Number of the newest frame that has arrived, (n,)."""
+        return f.camera.newest(self._now * self._timestep, self._period, f.delay_s)
 
-    def _substep(self, c: Camera, frame: int) -> int:
-        """The substep nearest to a frame's time."""
-        return round(c.taken_s(frame, self._period) / self._timestep)
+    def _substep(self, f: _Feed, frame: Ints) -> Ints:
+        """The substep nearest to a frame's time, (n,)."""
+        return np.rint(f.camera.taken_s(frame, self._period, f.delay_s) / self._timestep).astype(np.int64)
 
-    def _lost(self, c: Camera, frame: int) -> NDArray[np.bool_]:
+    def _lost(self, f: _Feed, frame: int) -> NDArray[np.bool_]:
         """In which worlds a frame is lost, (n,)."""
-        if not (c.dropout and self._noisy):
+        if not (self._noisy and f.dropout.any()):
             return np.zeros(len(self._worlds), bool)
-        words = streams.words(0, f"camera:{c.name}.dropout/{frame}", self._worlds)
-        return np.asarray(streams.uniform(words) < c.dropout)
+        words = streams.words(0, f"camera:{f.camera.name}.dropout/{frame}", self._worlds)
+        return np.asarray(streams.uniform(words) < f.dropout)
 
-    def _draw(self, f: _Feed, frame: int, rows: NDArray[np.intp]) -> None:
-        """A frame of some worlds."""
-        at, c = max(0, self._substep(f.camera, frame)), f.camera
-        first, positions, particles = next(p for p in reversed(self._past) if p[0] <= at)
-        k = at - first
-        seen = self._views.renderer.render(
-            positions[rows, k],
-            c,
-            ("rgb",),
-            vary={name: x[rows] for name, x in self._fields[c.name].items()},
-            particles={name: x[rows, k] for name, x in particles.items()},
-        )
+    def _draw(self, f: _Feed, rows: NDArray[np.intp]) -> None:
+        """The frames that stand, of some worlds."""
+        if not len(rows):
+            return
+        c = f.camera
+        positions, particles = self._state(np.maximum(self._substep(f, f.frame), 0)[rows], rows)
+        vary = {name: x[rows] for name, x in f.vary.items()}
+        seen = self._views.renderer.render(positions, c, self._kinds, vary=vary, particles=particles)
         if self._noisy:
-            keys = [streams.key_of(int(w), f"camera:{c.name}.noise/{frame}") for w in self._worlds[rows]]
+            names = [f"camera:{c.name}.noise/{k}" for k in f.frame[rows].tolist()]
+            keys = [streams.key_of(int(w), name) for w, name in zip(self._worlds[rows], names, strict=True)]
             seen = c.observe(seen, [np.random.Generator(np.random.Philox(key=np.array(k, np.uint64))) for k in keys])
-        f.pixels[rows] = seen["rgb"]
+        for kind in self._kinds:
+            if kind not in f.pictures:
+                f.pictures[kind] = np.zeros((len(self._worlds), *seen[kind].shape[1:]), seen[kind].dtype)
+            f.pictures[kind][rows] = seen[kind]
+
+    def _state(self, at: Ints, rows: NDArray[np.intp]) -> tuple[Array, dict[str, Array]]:
+        """Where everything was in some worlds, each at its own substep."""
+        positions: list[Array] = []
+        particles: dict[str, list[Array]] = {}
+        for substep, row in zip(at.tolist(), rows.tolist(), strict=True):
+            first, q, points = next(p for p in reversed(self._past) if p[0] <= substep)
+            positions.append(q[row, substep - first])
+            for name, x in points.items():
+                particles.setdefault(name, []).append(x[row, substep - first])
+        return np.stack(positions), {name: np.stack(x) for name, x in particles.items()}

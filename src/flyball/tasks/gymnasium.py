@@ -13,7 +13,7 @@ step's reward is the judged progress (1: success), all others are 0, and ``info`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
@@ -21,14 +21,26 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from flyball.base import InputError
+from flyball.base import InputError, Missing
 from flyball.scenes import Camera, Variation
-from flyball.tasks.task import Judgement, Task, Values, tasks, varied
+from flyball.tasks.task import Judgement, Task, tasks, varied
 from flyball.tasks.world import Attempts, World
+
+if TYPE_CHECKING:
+    from flyball.engines.rendering import Kind
 
 Vary = str | Sequence[Variation]
 """What differs between episodes: ``nominal`` (starts and sensor noise only), ``reality`` (cells as the task draws them,
 each solvable), or variations of parameters or fields. The scene's own variations hold in any case."""
+
+
+_PIXELS: Mapping[str, tuple[float, float, tuple[int, ...], type[Any]]] = {
+    "rgb": (0, 255, (3,), np.uint8),
+    "depth": (0, np.inf, (), np.float32),
+    "segmentation": (-1, 2**31 - 1, (2,), np.int32),
+    "normals": (-1, 1, (3,), np.float32),
+}
+"""Bounds, size and type of a pixel."""
 
 
 class Episodes:
@@ -40,18 +52,26 @@ class Episodes:
       engine: plug-in name.
       threads: CPU threads of the engine (0: all).
       vary: see ``Vary``.
-      cameras: that watch, or their names.
+      cameras, pictures: see ``World``.
     """
 
     def __init__(
-        self, task: Task | str, n: int, engine: str, threads: int, vary: Vary, cameras: Sequence[Camera | str] = ()
+        self,
+        task: Task | str,
+        n: int,
+        engine: str,
+        threads: int,
+        vary: Vary,
+        cameras: Sequence[Camera | str] = (),
+        pictures: Sequence[Kind] = ("rgb",),
     ) -> None:
         if isinstance(vary, str) and vary not in ("nominal", "reality"):
             raise InputError(f"vary = {vary!r}", allowed="nominal, reality, or variations", where="environment")
         self.task: Task = tasks.load(task) if isinstance(task, str) else task
         if not isinstance(vary, str):
             self.task = varied(self.task, vary)
-        self.world, self.vary = World(self.task, n, engine=engine, threads=threads, cameras=cameras), vary
+        self.world = World(self.task, n, engine=engine, threads=threads, cameras=cameras, pictures=pictures)
+        self.vary = vary
         e = self.task.embodiment
         low, high = e.action_limits()
         self.action_space = gymnasium.spaces.Box(low, high, dtype=np.float64)
@@ -60,17 +80,24 @@ class Episodes:
         spaces: dict[str, gymnasium.Space[Any]] = {
             s.name: box(-np.inf, np.inf, (s.size,), np.float64) for s in e.observations
         }
-        for c in self.world.feeds.cameras:
-            spaces[f"pixels/{c.name}"] = box(0, 255, (c.height, c.width, 3), np.uint8)
+        for name, (c, kind) in self.world.feeds.signals.items():
+            least, most, more, dtype = _PIXELS[kind]
+            spaces[name] = box(least, most, (c.height, c.width, *more), dtype)
         self.observation_space = gymnasium.spaces.Dict(spaces)
 
-    def begin(self, rngs: Sequence[np.random.Generator], values: Values | None) -> dict[str, NDArray[np.float64]]:
-        """Begin n attempts, each drawn from its own generator; values (n,) override what is drawn."""
+    def begin(
+        self, rngs: Sequence[np.random.Generator], options: Mapping[str, Any] | None
+    ) -> dict[str, NDArray[np.float64]]:
+        """Begin n attempts, each drawn from its own generator; see ``TaskVectorEnv.reset``."""
+        given = dict(options or {})
+        values, progress = given.pop("values", None), given.pop("progress", 1.0)
+        for key in given:
+            raise Missing.named("option", key, ("values", "progress"), where="reset")
         seeds = [int(r.integers(2**62)) for r in rngs]
         own = {p for v in self.task.scene.variations for p in v.paths}
         drawn = [self._draw(np.random.default_rng(s)) for s in seeds]
         mixed = {p: np.concatenate([d[p] for d in drawn]) for p in drawn[0] if p not in own}
-        self._seen = self.world.reset(mixed | dict(values or {}), seeds)
+        self._seen = self.world.reset(mixed | dict(values or {}), seeds, progress=progress)
         self._log: dict[str, list[NDArray[np.float64]]] = {name: [] for name in self._signals}
         self._actions: list[NDArray[np.float64]] = []
         return self._seen
@@ -102,6 +129,7 @@ class TaskVectorEnv(VectorEnv):
       vary: see ``Vary``.
       cameras: each adds ``pixels/NAME`` (height, width, 3) to an observation, as ``World`` has it, and when the picture
         was taken to ``info["captured_s"]``.
+      pictures: what they deliver, see ``World``.
     """
 
     metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012  (Gymnasium declares it)
@@ -115,9 +143,10 @@ class TaskVectorEnv(VectorEnv):
         threads: int = 0,
         vary: Vary = "nominal",
         cameras: Sequence[Camera | str] = (),
+        pictures: Sequence[Kind] = ("rgb",),
     ) -> None:
         self.num_envs, self.render_mode = num_envs, None
-        self._episodes = Episodes(task, num_envs, engine, threads, vary, cameras)
+        self._episodes = Episodes(task, num_envs, engine, threads, vary, cameras, pictures)
         self.single_action_space = self._episodes.action_space
         self.single_observation_space = self._episodes.observation_space
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -132,10 +161,10 @@ class TaskVectorEnv(VectorEnv):
 
         Args:
           seed: of world 0, the others count on from it; or one per world. None: go on with what was drawn before.
-          options: ``{"values": {parameter path: (n,)}}`` overrides what varies.
+          options: ``values``, path -> (n,), override what varies; ``progress`` of the variations' curriculum, 0 to 1.
 
         Returns:
-          Observation, signal -> (n, size), and an empty info.
+          Observation, signal -> (n, size), and info: when cameras took their pictures.
         """
         if seed is None and not self._rngs:
             seed = [None] * self.num_envs
@@ -147,7 +176,7 @@ class TaskVectorEnv(VectorEnv):
                 )
             self._rngs = [gymnasium.utils.seeding.np_random(s)[0] for s in seeds]
         self._ended = False
-        return self._episodes.begin(self._rngs, (options or {}).get("values")), self._captured()
+        return self._episodes.begin(self._rngs, options), self._captured()
 
     def _captured(self) -> dict[str, Any]:
         """When pictures were taken, in Gymnasium's form: a mask beside each entry."""
@@ -200,12 +229,13 @@ class TaskEnv(gymnasium.Env):
         engine: str = "mujoco",
         vary: Vary = "nominal",
         cameras: Sequence[Camera | str] = (),
+        pictures: Sequence[Kind] = ("rgb",),
         render_mode: str | None = None,
     ) -> None:
         if render_mode not in (None, "rgb_array"):
             raise InputError(f"render_mode = {render_mode!r}", allowed="rgb_array or None", where="environment")
         self.render_mode = render_mode
-        self._episodes = Episodes(task, 1, engine, 1, vary, cameras)
+        self._episodes = Episodes(task, 1, engine, 1, vary, cameras, pictures)
         self.action_space, self.observation_space = self._episodes.action_space, self._episodes.observation_space
 
     def reset(
@@ -213,7 +243,7 @@ class TaskEnv(gymnasium.Env):
     ) -> tuple[dict[str, NDArray[np.float64]], dict[str, Any]]:
         """Begin an attempt; see ``TaskVectorEnv.reset`` (values are (1,))."""
         super().reset(seed=seed)
-        first = _first(self._episodes.begin([self.np_random], (options or {}).get("values")))
+        first = _first(self._episodes.begin([self.np_random], options))
         return first, self._captured()
 
     def _captured(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flyball.base import Missing, Unsupported
+from flyball.base import InputError, Missing, Unsupported
 from flyball.engines import Simulation
 from flyball.scenes import Camera, Scene
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from flyball.engines.rendering import Kind, Renderer
 
 Array = NDArray[np.float64]
+
+TIMING = ("delay_s", "dropout")
+"""Fields of a camera that say when its frames arrive."""
+_POSE = ("position", "quat")
 
 
 class Views:
@@ -76,7 +80,8 @@ class Views:
         """The model's own value of a field that only pictures show, (n, k).
 
         ``camera:NAME.position|quat`` is a pose in the frame of the camera's parent; a camera of the model is its own
-        parent, so that its pose is an offset from where the model has it.
+        parent, so that its pose is an offset from where the model has it. ``camera:NAME.delay_s|dropout`` are when its
+        frames arrive and how many are lost.
 
         Raises:
           Missing: no such element. Unsupported: no such field.
@@ -85,8 +90,9 @@ class Views:
         name, _, field = rest.rpartition(".")
         if kind != "camera":
             return self.renderer.own(target, self.n)
-        if field not in ("position", "quat"):
-            raise Unsupported(f"cannot vary {target!r}", where="rendering", allowed="camera:NAME.position, .quat")
+        if field not in (*_POSE, *TIMING):
+            allowed = ", ".join(f"camera:NAME.{key}" for key in (*_POSE, *TIMING))
+            raise Unsupported(f"cannot vary {target!r}", where="rendering", allowed=allowed)
         return np.tile(np.asarray(getattr(self.camera(name), field), float), (self.n, 1))
 
     def vary(self, visual: Mapping[str, Array]) -> None:
@@ -95,9 +101,35 @@ class Views:
 
     def fields(self, simulation: Simulation, camera: Camera) -> dict[str, Array]:
         """Everything that differs between the cells and that this camera shows, as set or varied."""
-        own = f"camera:{camera.name}"
-        mine = {k: x for k, x in self._visual.items() if not k.startswith("camera:") or k.rpartition(".")[0] == own}
+        shown = {f"camera:{camera.name}.{key}" for key in _POSE}
+        mine = {k: x for k, x in self._visual.items() if not k.startswith("camera:") or k in shown}
         return self.renderer.fields_of(simulation) | mine
+
+    def timing(self, camera: Camera, key: str) -> Array:
+        """One of ``TIMING`` of a camera in every cell, (n,).
+
+        Raises:
+          InputError: an impossible value.
+        """
+        name = f"camera:{camera.name}.{key}"
+        x = self._visual[name][:, 0] if name in self._visual else np.full(self.n, getattr(camera, key))
+        most = 1.0 if key == "dropout" else np.inf
+        if not (np.isfinite(x) & (x >= 0) & (x <= most)).all():
+            raise InputError(f"{name} = {x[~((x >= 0) & (x <= most))][:1]}", allowed=f"0 to {most:g}", where="cameras")
+        return x
+
+    def timed(self, watching: Sequence[str]) -> None:
+        """Refuse variations of when a camera's frames arrive, where none do.
+
+        Raises:
+          Unsupported: naming the field.
+        """
+        for path in self._visual:
+            kind, _, rest = path.partition(":")
+            name, _, key = rest.rpartition(".")
+            if kind == "camera" and key in TIMING and name not in watching:
+                allowed = f"World(..., cameras=[{name!r}])"
+                raise Unsupported(f"{path} varies, but the camera does not watch", where="cameras", allowed=allowed)
 
     def see(
         self, simulation: Simulation, camera: Camera | str | None, kinds: Sequence[Kind]

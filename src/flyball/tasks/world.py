@@ -92,6 +92,7 @@ class World:
       unmodelled: what this reality has that the scene does not describe.
       cameras: that watch, or their names in the scene or its model: each adds ``pixels/NAME`` (n, height, width, 3)
         uint8 to the observation, as a real camera of its rate, delay, losses and noise would have delivered it.
+      pictures: what the cameras deliver, see ``Renderer.render``; what is not ``rgb`` is called ``KIND/NAME``.
       backend, preset: how pictures are drawn, as for ``flyball.engines.rendering.Renderer``.
     """
 
@@ -104,6 +105,7 @@ class World:
         threads: int = 1,
         unmodelled: Unmodelled | None = None,
         cameras: Sequence[Camera | str] = (),
+        pictures: Sequence[Kind] = ("rgb",),
         backend: str = "auto",
         preset: str = "fast",
     ) -> None:
@@ -119,7 +121,7 @@ class World:
         self.steps = round(task.horizon_s * task.control_hz)
         given = [c for c in cameras if isinstance(c, Camera)]
         self.views = Views(task.scene, n, given, backend=backend, preset=preset)
-        self.feeds = Feeds(self.views, cameras, self.dt, self.simulation.timestep)
+        self.feeds = Feeds(self.views, cameras, pictures, self.dt, self.simulation.timestep)
         self._authored: dict[str, Array] = {}
         self._reads = dict(task.reads) | {f: "all" for r in task.event_rules for f in r.fields}
         self._reads |= self.feeds.reads(self.simulation)
