@@ -12,7 +12,7 @@ from flyball.engines.settling import settling
 from flyball.robots.zoo import flyarm
 from flyball.scenes import Scene
 from flyball.scenes.placement import Box, Cylinder, Object, place, reachable_by
-from flyball.scenes.targets import route
+from flyball.scenes.routing import route
 from flyball.scenes.variation_files import read_variations
 
 VARIATIONS = """
