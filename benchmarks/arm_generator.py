@@ -37,7 +37,7 @@ _TIP = "hand"
 
 # The rule of what can be told, stated before any calibration: see ``information``.
 CORRELATED_S = 0.048
-IDENTIFIABLE, UNIDENTIFIABLE = 1 / 6, 2 / 3
+IDENTIFIABLE, UNIDENTIFIABLE = 1 / 6, 1 / 2
 
 
 @dataclass(frozen=True)
@@ -154,14 +154,18 @@ def simulate(arm: Arm, values: Sequence[Mapping[str, float]], sent: Sequence[tup
     return q.reshape(len(values), len(sent), steps + 1, 6)
 
 
-def information(arm: Arm, parameters: Sequence[Parameter]) -> dict[str, float]:
-    """Width of the 90 % band that the recordings allow at best, as a share of the range before: path -> width.
+def information(arm: Arm, parameters: Sequence[Parameter]) -> dict[str, tuple[float, float]]:
+    """Widths of 90 % bands that the recordings allow, as shares of the range before: path -> (cautious, best).
 
     From the truth, without noise and without any fit: Fisher's information of the joint angles by central differences,
-    and the range before any recording as a prior of the same variance (1/12 on a scale of 1). An angle counts with an
-    error of one encoder step and not better than 1 mrad, and once in ``CORRELATED_S``: what a model leaves unexplained
-    is not white. A truth is identifiable when the width is at most ``IDENTIFIABLE``, unidentifiable from
-    ``UNIDENTIFIABLE`` on; a uniform prior's own band has 0.9 and counts 0.95 here. In between nothing is counted.
+    and the range before any recording as a prior of the same variance (1/12 on a scale of 1; its band has 0.95).
+    Cautious: an angle has an error of one encoder step, not less than 1 mrad, and counts once in ``CORRELATED_S``,
+    since what a model leaves unexplained is not white. Best: every sample counts, with the recorder's own noise and
+    rounding (Cramer and Rao: no unbiased estimate has a narrower band).
+
+    A truth is identifiable when the cautious width is at most ``IDENTIFIABLE``, half of what a calibration calls
+    identified; unidentifiable when even the best is at least ``UNIDENTIFIABLE``, half as much again. What lies between
+    is counted in neither.
     """
     rng = np.random.default_rng(arm.seed)
     sent = [_commands(arm, rng) for _ in range(EPISODES)]
@@ -179,10 +183,20 @@ def information(arm: Arm, parameters: Sequence[Parameter]) -> dict[str, float]:
             two[:, :, :, JOINTS.index(joint)] += np.array([s[p.path] for s in sides[2 * k : 2 * k + 2]])[:, None, None]
         wide = float(p.to_unit(sides[2 * k][p.path]) - p.to_unit(sides[2 * k + 1][p.path]))
         columns.append(((two[0] - two[1]) / wide).ravel())
-    sigma = max(arm.step, 1e-3)
-    j = np.stack(columns, axis=1) / sigma
-    spread = np.sqrt(np.diag(np.linalg.inv(j.T @ j + 12 * np.eye(len(parameters)))))
-    return {p.path: float(2 * 1.645 * s) for p, s in zip(parameters, spread, strict=True)}
+    j = np.stack(columns, axis=1)
+    white = arm.sample_hz * CORRELATED_S / (arm.noise**2 + arm.step**2 / 12)
+    bands = []
+    for weight in (1 / max(arm.step, 1e-3) ** 2, white):
+        spread = np.linalg.inv(weight * j.T @ j + 12 * np.eye(len(parameters)))
+        bands.append(2 * 1.645 * np.sqrt(np.diag(spread)))
+    return {p.path: (float(a), float(b)) for p, a, b in zip(parameters, *bands, strict=True)}
+
+
+def rule(cautious: float, best: float) -> str:
+    """``identifiable``, ``unidentifiable`` or ``between``; see ``information``."""
+    if cautious <= IDENTIFIABLE:
+        return "identifiable"
+    return "unidentifiable" if best >= UNIDENTIFIABLE else "between"
 
 
 # parts ------------------------------------------------------------------------------------------------------
