@@ -72,7 +72,7 @@ def test_diff_names_what_changed(here, capsys):
 
 def test_names_of_the_zoo_are_as_good_as_files(here, capsys):
     code, out, _ = call(capsys, "import", "flyball/flybase", "--no-motion")
-    assert code == 0 and "flybase/flybase.xml written" in out
+    assert code == 0 and "flybase/flybase.xml written" in out and "licence: Apache-2.0" in out
     code, out, _ = call(capsys, "diff", "flybase", "flybase/flybase.xml", "--no-motion")
     assert code == 0 and "joint" in out
     code, _, err = call(capsys, "export", "flyball/flybse", "--to", "urdf", "--out", "out")

@@ -21,7 +21,10 @@ MJCF = [
     ('<mujoco><body name="a"/><worldbody/></mujoco>', "mujoco/body[a]: a body outside of <worldbody>"),
     ("<robots/>", "the root element is <robots>"),
     ('<!DOCTYPE m [<!ENTITY a "b">]><mujoco model="&a;"/>', "declares the entity 'a'"),
-    (BODY.format('<inertial pos="0 0 0" mass="-1" diaginertia="1 1 1"/>'), "worldbody/body[a]: mass and inertia"),
+    (
+        BODY.format('<inertial pos="0 0 0" mass="-1" diaginertia="1 1 1"/>'),
+        "worldbody/body[a]/inertial@mass: mass = -1 kg",
+    ),
     (BODY.format('<inertial pos="0 0 0" mass="nan" diaginertia="1 1 1"/>'), "body[a]/inertial@mass: mass='nan'"),
     (BODY.format('<inertial pos="0 0 0" mass="1" diaginertia="1 1 3"/>'), "body[a]: inertia must satisfy A + B >= C"),
     (BODY.format('<inertial pos="0 0 0" mass="1" diaginertia="1e999 1 1"/>'), "inertial@diaginertia"),

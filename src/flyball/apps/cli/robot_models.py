@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flyball.apps.cli.output import Output
-from flyball.apps.cli.robots import NAMES, add_reading, reading, searched
+from flyball.apps.cli.robots import NAMES, add_reading, reading, refuse_mixed_up, searched
 from flyball.base import InputError, Missing
 
 if TYPE_CHECKING:
@@ -51,7 +51,9 @@ def _model(name: str, args: argparse.Namespace) -> Imported:
     """A model by its name in the zoo or by its file."""
     from flyball.robots.zoo.found import find
 
-    return find(name, searched(args)).load(reading(args))
+    imported = find(name, searched(args)).load(reading(args))
+    refuse_mixed_up(imported, args)
+    return imported
 
 
 def _import(args: argparse.Namespace, out: Output) -> int:

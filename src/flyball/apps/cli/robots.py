@@ -16,7 +16,7 @@ from flyball.apps.cli.output import Output
 from flyball.base import FlyballError, InputError
 
 if TYPE_CHECKING:
-    from flyball.robots.models import ReadOptions
+    from flyball.robots.models import Imported, ReadOptions
     from flyball.robots.zoo.check import Check
     from flyball.robots.zoo.found import FoundModel, Search
 
@@ -88,6 +88,9 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
         help="where package://NAME lies; repeat (also: the model's own package.xml, then $ROS_PACKAGE_PATH)",
     )
     parser.add_argument("--root", type=Path, metavar="DIR", help="files outside this folder are refused")
+    parser.add_argument(
+        "--as-it-is", action="store_true", help="take a model although its units are mixed up beyond doubt"
+    )
 
 
 def searched(args: argparse.Namespace) -> Search:
@@ -116,6 +119,20 @@ def reading(args: argparse.Namespace) -> ReadOptions:
         raise InputError("no such folder", where=f"--root {args.root}")
     around = ros_packages(os.environ)
     return ReadOptions(base=args.base, packages=packages, elsewhere=around, root=args.root, mend=args.mend)
+
+
+def refuse_mixed_up(imported: Imported, args: argparse.Namespace) -> None:
+    """Refuse what is in the wrong units, unless the user wants it as it is.
+
+    Raises:
+      InputError: naming the element.
+    """
+    from flyball.robots.models.plausibility import mixed_up
+
+    if not args.as_it_is and (found := mixed_up(imported.model)):
+        raise InputError(
+            f"units are mixed up: {found}", where=str(imported.source), run_next="--as-it-is takes it nevertheless"
+        )
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
@@ -198,7 +215,7 @@ def _check(args: argparse.Namespace, where: Search, out: Output) -> int:
     worst, document, lines, how = 0, [], [], reading(args)
     for m in found:
         try:
-            done = check(m, how)
+            done = check(m, how, lambda imported: refuse_mixed_up(imported, args))
         except FlyballError as err:
             if len(found) == 1:
                 raise

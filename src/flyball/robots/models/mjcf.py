@@ -215,6 +215,8 @@ def check(document: Document) -> None:
         for key in _WORD_ATTRIBUTES:
             if "%" in e.get(key, ""):  # MuJoCo 3.17 takes some for format strings
                 raise InputError(f"{key}={e.get(key)!r} holds a '%'", where=document.at(e, key))
+        if e.tag in ("inertial", "geom") and _number(e.get("mass", "1")) < 0:
+            raise InputError(f"mass = {e.get('mass', '')[:40]} kg", where=document.at(e, "mass"), allowed=">= 0")
         for (tag, key), most in _COUNTS.items():
             if e.tag != tag or key not in e.attrib:
                 continue

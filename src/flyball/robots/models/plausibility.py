@@ -28,6 +28,21 @@ def suspicions(model: Model) -> list[str]:
     return [*_sizes(model), *_bodies(model), *_joints(model)]
 
 
+def mixed_up(model: Model) -> str:
+    """What leaves no doubt that units are mixed up, "" when nothing does: two findings that say so by different rules.
+
+    One alone is common in published models: placeholder inertias, shells, dummies of a gram.
+    """
+    of: dict[str, list[str]] = {}
+    for text in _bodies(model):
+        of.setdefault(text.partition(":")[0], []).append(text)
+    for body, texts in of.items():
+        if len(texts) > 1:
+            return f"{body}: {'; '.join(t.partition(': ')[2] for t in texts)}"
+    sizes = [text for text in _sizes(model) if "millimetres for metres" in text]
+    return f"{sizes[0]} ({next(iter(of.values()))[0]})" if sizes and of else ""
+
+
 def half_extent(geom: Geom, model: Model) -> Array:
     """Half lengths of a geom's box in its own frame [m], (3,); of planes and height fields zero."""
     r, h, d = (float(x) for x in geom.size)

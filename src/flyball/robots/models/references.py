@@ -33,7 +33,7 @@ class Files:
     def __init__(self, model: Path, options: ReadOptions) -> None:
         self.options = options
         self.folder = model.resolve().parent
-        self.root = options.root.resolve() if options.root else _root(self.folder)
+        self.root = options.root.resolve() if options.root else package_root(self.folder)
         self.used: dict[Path, str] = {}
         self.assets: dict[str, bytes] = {}
         self.included: dict[Element, Path] = {}
@@ -143,7 +143,7 @@ def package_name(folder: Path) -> str:
     return stated[1] if stated else folder.name
 
 
-def _root(folder: Path) -> Path:
+def package_root(folder: Path) -> Path:
     """The nearest folder that looks like a package's own, else the one above the model's."""
     for above in [folder, *folder.parents][:5]:
         if any((above / mark).exists() for mark in _MARKS):

@@ -7,7 +7,7 @@ Needs MuJoCo, as the judge of the model, not as the engine it will run on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +17,7 @@ from flyball.base import NotPossible
 from flyball.robots.zoo.found import FoundModel
 
 if TYPE_CHECKING:
-    from flyball.robots.models import ReadOptions
+    from flyball.robots.models import Imported, ReadOptions
 
 Level = Literal["error", "warning", "note"]
 
@@ -66,8 +66,13 @@ class Check:
         return all(f.level != "error" for f in self.findings)
 
 
-def check(found: FoundModel, options: ReadOptions | None = None) -> Check:
+def check(
+    found: FoundModel, options: ReadOptions | None = None, also: Callable[[Imported], None] | None = None
+) -> Check:
     """Import (see ``FoundModel.load``), compile and judge a model.
+
+    Args:
+      also: looks at the imported model first, and may refuse it.
 
     Raises:
       InputError: it does not import; names the element.
@@ -80,6 +85,8 @@ def check(found: FoundModel, options: ReadOptions | None = None) -> Check:
     from flyball.robots.models.plausibility import suspicions
 
     imported = found.load(options)
+    if also is not None:
+        also(imported)
     suspected = set(suspicions(imported.model))
     findings = [Finding("warning", "import", text) for text in imported.losses]
     findings += [Finding("note", "import", text) for text in imported.notes if text not in suspected]

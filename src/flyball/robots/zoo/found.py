@@ -17,7 +17,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeAlias
 
 from flyball.base import InputError, Missing, NotPossible, PluginTable
+from flyball.robots import licences
 from flyball.robots.licences import Licence
+from flyball.robots.models.references import package_root
 
 if TYPE_CHECKING:
     from flyball.robots.models import Imported, ReadOptions
@@ -89,13 +91,15 @@ class FoundModel:
         from flyball.robots.models import ReadOptions, load
 
         how = options or ReadOptions()
-        if not self.mjcf:
+        if self.mjcf:
+            with tempfile.TemporaryDirectory(prefix="flyball-") as folder:
+                file = Path(folder, self.file.name)
+                file.write_text(self.mjcf)
+                imported = load(file, how)
+        else:
             packages = {**self.packages, **how.packages}
-            return load(self.file, replace(how, packages=packages, root=how.root or self.root))
-        with tempfile.TemporaryDirectory(prefix="flyball-") as folder:
-            file = Path(folder, self.file.name)
-            file.write_text(self.mjcf)
-            return load(file, how)
+            imported = load(self.file, replace(how, packages=packages, root=how.root or self.root))
+        return imported if imported.licence else replace(imported, licence=self.licence.name)
 
 
 @dataclass(frozen=True)
@@ -172,7 +176,9 @@ def find(name: str, where: Search) -> FoundModel:
       NotPossible: its package is not installed; says how to get it.
     """
     if (file := Path(name)).is_file():
-        return FoundModel(f"{file.resolve().parent.name}/{file.stem}", FORMATS.get(file.suffix.lower(), ""), file)
+        folder = file.resolve().parent
+        found = licences.beside(file.resolve(), package_root(folder)) or Licence()
+        return FoundModel(f"{folder.name}/{file.stem}", FORMATS.get(file.suffix.lower(), ""), file, "", found)
     if file.suffix.lower() in (*FORMATS, ".xacro"):
         raise InputError("no such file" if not file.exists() else "not a file", where=name, run_next="flyball robots")
     models, missing = search(where)
@@ -184,6 +190,8 @@ def find(name: str, where: Search) -> FoundModel:
     package = name.partition("/")[0]
     if absent := next((m for m in missing if m.package == package), None):
         raise NotPossible(f"{package} is not installed ({absent.about})", where=name, run_next=absent.get)
+    if file.is_dir():
+        raise InputError("a folder", where=name, allowed="models", run_next=f"flyball robots --path {name}")
     of_package = [m.name for m in models if m.package == package]
     raise Missing.named("model", name, _near(name, of_package or [m.name for m in models]), run_next="flyball robots")
 
@@ -193,7 +201,7 @@ def _near(name: str, names: Sequence[str]) -> list[str]:
     ends = {end: full for full in names for end in (full, full.rpartition("/")[2])}
     close = difflib.get_close_matches(name.rpartition("/")[2], ends, n=MOST_NEAR, cutoff=0.5)
     close += [full for full in names if name.lower() in full.lower()]
-    return [*dict.fromkeys(ends.get(c, c) for c in close)][:MOST_NEAR] or [*names[:MOST_NEAR]]
+    return [*dict.fromkeys(ends.get(c, c) for c in close)][:MOST_NEAR]
 
 
 def is_model(file: Path) -> bool:

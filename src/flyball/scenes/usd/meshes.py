@@ -100,7 +100,7 @@ class Meshes:
                 name, n = f"{own}_{n}", n + 1
             self._known[key] = name
             file = f"{key[:16]}.obj"
-            self.files[file] = obj(small, faces)
+            self.files[file] = obj(small.astype(float), faces)
             entry = {"tag": "mesh", "file": file}
             volume = _volume(points, faces)
             if hull is not None and hull >= 4:
