@@ -11,8 +11,8 @@ missed      identifiable parameters that it calls not identified: how much is gi
 Which truths are identifiable is decided by Fisher's information of the truth itself (``arm_generator.information``),
 not by the calibration's answer: identifiable when a cautious reading of the recordings allows a 90 % band of at most a
 sixth of the range before, unidentifiable when even the best reading allows none below half of it; what lies between is
-counted in neither. ``--finer 4`` gives reality a quarter of the owner's time step, an error of the
-model that no parameter stands for. Every arm is one line of the file; a run that was stopped goes on from there.
+counted in neither. Reality is simulated at a quarter of the owner's time step (``--finer``). Every
+arm is one line of the file; a run that was stopped goes on from there.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from flyball.calibration.models import calibrate_model
 from flyball.calibration.models.calibrate import read_model, rig_of
 from flyball.scenes import Parameter
 
-VERSION = 2
+VERSION = 3
 
 
-def run_arm(number: int, seed: int, finer: int = 1) -> dict[str, Any]:
+def run_arm(number: int, seed: int, finer: int = 4) -> dict[str, Any]:
     """Draw, record and calibrate one arm; a row of the file."""
     arm = arms.draw_arm(number, seed, finer)
     episodes = arms.record(arm)
@@ -114,7 +114,9 @@ def main() -> None:
     parser.add_argument("--arms", type=int, default=3, help="how many (default: %(default)s)")
     parser.add_argument("--first", type=int, default=0, help="number of the first (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--finer", type=int, default=1, help="steps of reality per step of the owner's model")
+    parser.add_argument(
+        "--finer", type=int, default=4, help="steps of reality per step of the owner's model (default: %(default)s)"
+    )
     parser.add_argument("--json", type=Path, help="one line per arm; arms that are in it are not run again")
     args = parser.parse_args()
     done = [json.loads(x) for x in args.json.read_text().splitlines()] if args.json and args.json.exists() else []

@@ -15,7 +15,7 @@ from flyball.scenes import Parameter, Scene
 
 @pytest.fixture(scope="module")
 def arm():
-    return arms.draw_arm(0)
+    return arms.draw_arm(0, finer=1)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def episodes(arm):
 
 def test_an_arm_is_the_same_whatever_else_is_drawn(arm):
     arms.draw_arm(5)
-    assert arms.draw_arm(0) == arm
+    assert arms.draw_arm(0, finer=1) == arm
     assert arms.draw_arm(1).mjcf != arm.mjcf and arms.draw_arm(0, seed=1).truth != arm.truth
 
 
@@ -109,7 +109,7 @@ def row(number, rule, inside, identified, fitted=True):
     found = {"truth": 1.0, "width": 0.1, "rule": rule, "fitted": fitted, "inside": inside, "identified": identified}
     found |= {"band": 0.2, "error": -0.1} if fitted else {}
     return {
-        "version": planted_arms.VERSION, "arm": number, "seed": 0, "finer": 1, "verdict": "improved", "cpu_s": 10.0,
+        "version": planted_arms.VERSION, "arm": number, "seed": 0, "finer": 4, "verdict": "improved", "cpu_s": 10.0,
         "before": 0.1, "after": 0.01, "coverage": 0.9, "parameters": {"elbow.gain": found},
     }  # fmt: skip
 
