@@ -220,7 +220,7 @@ def test_the_verb_prints_the_worlds_that_are_drawn(tmp_path, capsys):
         ('[a]\nkind = "constant"\nvalue = 9', ["--worlds", "0"], "--worlds 0"),
         ('[a]\nkind = "constant"\nvalue = 9', ["--seed", "-1"], "seed -1"),
         ('[a]\nkind = "constant"\nvalue = 9', ["--progress", "2"], "progress 2"),
-        ('[a]\nkind = "constant"\nvalue = 9', ["--first", "-3"], "world number -3"),
+        ('[a]\nkind = "constant"\nvalue = 9', ["--first", "-3"], "--first -3"),
     ],
 )
 def test_the_verb_refuses_in_one_line(tmp_path, capsys, text, arguments, says):
