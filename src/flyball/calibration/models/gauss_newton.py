@@ -18,13 +18,12 @@ from flyball.calibration.models.linear import Linear, Replays
 
 Array = NDArray[np.float64]
 
-_TRIALS = (0.1, 1.0, 10.0)
 _SMALL = 0.1
 """A step that lowers the cost by less has converged: a parameter one standard deviation off costs 0.5."""
 _TINY = 1e-4
 """So has one that lowers it by less than this share: there, what is left is the model's own error."""
-_STUCK = 10.0
-"""Damping at which the derivatives are to blame."""
+_POOR = 0.1
+"""Derivatives are too rough when a step gains less than this share of what they promise."""
 
 
 @dataclass(frozen=True)
@@ -47,45 +46,52 @@ class Fitted:
 def descend(
     replays: Replays, u: Array, *, iterations: int, tiny: float = _TINY, progress: Progress | None = None
 ) -> Fitted:
-    """Minimise the robust cost and the prior from u, (P,), until a step lowers them by less than a share ``tiny``."""
+    """Minimise the robust cost and the prior from u, (P,), until a step lowers them by less than a share ``tiny``.
+
+    Derivatives are made anew only when that is cheap or they proved poor; in between every step that was tried mends
+    them (Broyden 1965).
+    """
     progress, own = progress or Silent(), replays.own
     u = np.clip(u, *_box(replays))
-    predicted = replays.predict(u)[0]
-    damping, small, k = 1e-3, 0, 0
-    at = replays.linearise(u, predicted)
-    for k in range(1, iterations + 1):
+    at = replays.linearise(u, replays.predict(u)[0])
+    damping, spent, rough, k, converged = 1e-3, 0, False, 0, False
+    while not converged and k < iterations:
+        k += 1
         progress.advance()
-        h, g = at.hessian.sum(axis=0), at.gradient.sum(axis=0) + own.precision * (u - own.centre)
-        h[np.diag_indices_from(h)] += own.precision
-        free = _free(replays, u, g)
-        tried = np.stack([_bounded(replays, u, _step(h, g, free, damping * t)) for t in _TRIALS])
-        new = replays.predict(tried)
-        costs = replays.cost(new, at.scale) + 0.5 * ((tried - own.centre) ** 2 @ own.precision)
-        before = at.cost + 0.5 * float((u - own.centre) ** 2 @ own.precision)
-        b = int(np.argmin(costs))
-        gain = before - float(costs[b])
-        import os
+        h, g = at.hessian.sum(axis=0) + np.diag(own.precision), at.gradient.sum(axis=0)
+        g = g + own.precision * (at.u - own.centre)
+        free = _free(replays, at.u, g)
+        before = at.cost + _prior(replays, at.u)
+        enough = max(_SMALL, tiny * before)
+        if _promise(h, g, _bounded(replays, at.u, _step(h, g, free, 1e-9)) - at.u) < enough:
+            converged = True
+            break
+        tried = _bounded(replays, at.u, _step(h, g, free, damping))
+        promised = _promise(h, g, tried - at.u)
+        new = replays.predict(tried)[0]
+        gain = before - float(replays.cost(new[None], at.scale)[0]) - _prior(replays, tried)
 
-        if os.environ.get("K2"):
             print(
                 k,
-                f"{before:.2f} gain {gain:.3f} damping {damping:.1e} b {b} free {free.sum()} coarse {replays._coarse is not replays.problem}",
-                np.round(u[:12], 3),
+                f"{before:.2f} gain {gain:.3f} of {promised:.3f} damping {damping:.1e} free {free.sum()} coarse {(replays._factor, replays.problem.step_s)} e {len(replays.problem.replays)}",
             )
+        spent += 1
+        slope = replays.secant(at, tried, new)
         if gain > 0:
-            u, predicted, damping = tried[b], new[b], max(damping * _TRIALS[b] / 3, 1e-7)
-            at = replays.linearise(u, predicted)
-            small = small + 1 if gain < max(_SMALL, tiny * before) else 0
+            damping = max(damping / 5, 1e-7)
+            at = replays.weigh(tried, new, slope)
+            converged = gain < enough and promised < 10 * enough
         else:
-            damping *= 100
-            if damping > _STUCK:
-                small += 1
-                if replays.refine():
-                    at, damping, small = replays.linearise(u, predicted), 1e-3, 0
-        if small >= 2:
-            break
-    g = at.gradient.sum(axis=0) + own.precision * (u - own.centre)
-    return Fitted(at, _free(replays, u, g), small >= 1, k)
+            damping = 10 * max(damping, 1e-3)
+            at = replays.weigh(at.u, at.predicted, slope)
+        poor, rough = rough, gain < _POOR * promised
+        if not converged and (spent >= replays.worth or (poor and rough)):
+            if poor and rough and not replays.refine() and gain <= 0 and damping > 1:
+                break
+            at, spent, rough = replays.linearise(at.u, at.predicted), 0, False
+            damping = min(damping, 1e-2)
+    g = at.gradient.sum(axis=0) + own.precision * (at.u - own.centre)
+    return Fitted(at, _free(replays, at.u, g), converged, k)
 
 
 def refit(replays: Replays, fitted: Fitted, without: Sequence[int]) -> Array:
@@ -95,6 +101,16 @@ def refit(replays: Replays, fitted: Fitted, without: Sequence[int]) -> Array:
     h = at.hessian[keep].sum(axis=0) + np.diag(own.precision)
     g = at.gradient[keep].sum(axis=0) + own.precision * (at.u - own.centre)
     return _bounded(replays, at.u, _step(h, g, fitted.free, 0.0))
+
+
+def _prior(replays: Replays, u: Array) -> float:
+    """Cost of being off the middle of the prior."""
+    return 0.5 * float((u - replays.own.centre) ** 2 @ replays.own.precision)
+
+
+def _promise(h: Array, g: Array, d: Array) -> float:
+    """By how much a step lowers the cost, if the cost is what the derivatives say."""
+    return -float(g @ d + 0.5 * d @ h @ d)
 
 
 def _step(h: Array, g: Array, free: NDArray[np.bool_], damping: float) -> Array:

@@ -35,8 +35,14 @@ _GRID = (0.1, 0.35, 0.6)
 _MOST_STARTS = 27
 _SCOUTS = 3
 """Recordings of a robot that a fit begins with."""
-_SCOUTED = 1e-2
-"""Scouting ends when a step lowers the cost by less than this share."""
+_ROUGHLY, _ALIKE = 0.3, 0.1
+"""Shares by which derivatives with a larger step may be off, in scouting and after it."""
+_ROUGH, _RUNG, _FINE = 3e-2, 3e-3, 1e-4
+"""Scouting, a level that may be but a rung, and the level that is kept end when a step lowers the cost by less."""
+_FINEST_S = 5e-4
+_HALVINGS = 2
+_DISCRETE = 0.25
+"""A step of the engine is short enough when half of it changes predictions by less than this share of the noise."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,26 @@ class _Run:
         self.levels: list[Level] = []
         self.problems: list[ReplayProblem] = []
         self.answers: dict[int, Learned] = {}
+        self.timestep = self.short_step()
+
+    def short_step(self) -> float:
+        """A step with which the engine's integration is no source of error that parameters would have to explain [s].
+
+        The model's own, halved while half of it changes the predictions of the first recording by more than its noise
+        allows, but not for ever.
+        """
+        rig = self.rig
+        problem = ReplayProblem(rig.scene, rig.compared, self.replays[:1], rig.levels[0], engine=rig.engine)
+        nominal = np.array([p.nominal for p in problem.parameters])
+        dt, coarse = problem.step_s, problem.predict(nominal)
+        for _ in range(_HALVINGS):
+            if dt / 2 < _FINEST_S:
+                break
+            fine = replace(problem, timestep=dt / 2).predict(nominal)
+            if np.sqrt(np.mean((fine - coarse) ** 2)) <= _DISCRETE * rig.compared.noise:
+                break
+            dt, coarse = dt / 2, fine
+        return dt
 
     def taught(self) -> Taught:
         """Climb, then report the level that all recordings choose and the score of every fold at the level it chose."""
@@ -112,6 +138,8 @@ class _Run:
             if max(_climbed(whole), *chosen) < best or (1 - GAIN) * whole[-1] < noise_floor(self.rig):
                 break  # nothing is left that a richer model could explain
         level = _climbed(whole)
+        self.progress.stage(f"{self.rig.name}: the model that is kept", self.budget.iterations)
+        self.levels[level] = self.descended(self.levels[level].replays, self.levels[level].fitted.at.u, _FINE)
         scores = tuple(self.score(i, chosen[i]) for i in range(k))
         return Taught(self.learned(level, whole), scores, self.levels[level], sum(p.steps for p in self.problems))
 
@@ -123,13 +151,16 @@ class _Run:
         if len(some := self.some()) < len(self.replays):
             scouts = self.open(some, paths)
             u = self.start(scouts, begun)
-            scouts.coarsen(u, 0.3)
-            fitted = descend(scouts, u, iterations=self.budget.iterations, tiny=_SCOUTED, progress=self.progress)
+            scouts.coarsen(u, _ROUGHLY)
+            fitted = descend(scouts, u, iterations=self.budget.iterations, tiny=_ROUGH, progress=self.progress)
             begun = (scouts.own.names, fitted.at.u)
         replays = self.open(self.replays, paths)
-        u = self.start(replays, begun)
-        replays.coarsen(u, 0.1)
-        fitted = descend(replays, u, iterations=self.budget.iterations, progress=self.progress)
+        return self.descended(replays, self.start(replays, begun), _RUNG)
+
+    def descended(self, replays: Replays, u: Array, tiny: float) -> Level:
+        """A level from a start, with groups left out."""
+        replays.coarsen(u, _ALIKE)
+        fitted = descend(replays, u, iterations=self.budget.iterations, tiny=tiny, progress=self.progress)
         problem = replays.problem
         vectors = self.without(replays, fitted)
         predicted = problem.predict(from_unit(problem.parameters, self._locals(replays, vectors)))
@@ -150,7 +181,7 @@ class _Run:
         rig = self.rig
         problem = ReplayProblem(
             rig.scene, rig.compared, some, paths, engine=rig.engine, threads=self.budget.threads, stride=rig.stride,
-            unit_size=rig.unit_size,
+            unit_size=rig.unit_size, timestep=self.timestep,
         )  # fmt: skip
         self.problems.append(problem)
         centre = np.array([_centre(p.to_unit(p.nominal)) for p in problem.parameters])
@@ -185,8 +216,10 @@ class _Run:
         for row, values in zip(x[1:], tried, strict=True):
             for gs, value in zip(kinds.values(), values, strict=True):
                 row[gs] = value
-        predicted = replays.predict(x)
-        scale = np.maximum(np.abs(predicted - replays.problem.measured).mean(axis=1).min(axis=0), 1e-9)
+        predicted = replays.predict_roughly(x)
+        scale = np.maximum(
+            np.abs(np.nan_to_num(predicted, nan=1e3) - replays.problem.measured).mean(axis=1).min(axis=0), 1e-9
+        )
         return np.asarray(x[int(np.argmin(replays.cost(predicted, scale)))])
 
     def without(self, replays: Replays, fitted: Fitted) -> Array:

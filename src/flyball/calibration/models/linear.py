@@ -115,7 +115,8 @@ class Replays:
         self.problem, self.own, self.cluster = problem, own, cluster
         self.parameters = problem.parameters
         self.episode = problem.episode
-        self._coarse: ReplayProblem = problem
+        self._factor = 1
+        self._problems = {1: problem}
 
     def values(self, u: Array) -> Array:
         """Parameter values of every recording, (..., e, p)."""
@@ -133,24 +134,40 @@ class Replays:
         """
         signs = np.random.default_rng(0).choice([-STEP, STEP], len(u))
         both = np.clip(np.stack([u, u + signs]), 0.02 * ~self.own.deviations, 0.98)
-        dt = self.problem.step_s
-        self._coarse, exact = self.problem, None
-        for factor in (4, 2):
-            if dt * factor > _COARSEST:
-                continue
+        self._factor, exact = 1, None
+        for factor in self._factors():
             if exact is None:
                 exact = np.diff(self.predict(both), axis=0)[0]
-            coarse = replace(self.problem, timestep=dt * factor)
-            off = np.diff(coarse.predict(self.values(both)), axis=0)[0] - exact
-            self.problem.steps, coarse.steps = self.problem.steps + coarse.steps, 0
+            off = np.diff(self._coarse(both, factor), axis=0)[0] - exact
             if np.linalg.norm(off) <= tolerance * np.linalg.norm(exact):
-                self._coarse = coarse
+                self._factor = factor
                 return
 
     def refine(self) -> bool:
-        """Go back to the model's own step; whether that changes anything."""
-        changed, self._coarse = self._coarse is not self.problem, self.problem
-        return changed
+        """Halve the step of the derivatives; whether that was possible."""
+        possible = self._factor > 1
+        self._factor = max(1, self._factor // 2)
+        return possible
+
+    def predict_roughly(self, u: Array) -> Array:
+        """``predict`` with the largest step."""
+        return self._coarse(np.atleast_2d(u), (*self._factors(), 1)[0])
+
+    def _factors(self) -> list[int]:
+        return [f for f in (16, 8, 4, 2) if f * self.problem.step_s <= _COARSEST]
+
+    def _coarse(self, u: Array, factor: int) -> Array:
+        """Predictions of unknowns with a multiple of the step."""
+        return self._at_step(self.values(u), factor)
+
+    def _at_step(self, values: Array, factor: int) -> Array:
+        if factor not in self._problems:
+            self._problems[factor] = replace(self.problem, timestep=factor * self.problem.step_s)
+        problem = self._problems[factor]
+        out = problem.predict(values)
+        if problem is not self.problem:
+            self.problem.steps, problem.steps = self.problem.steps + problem.steps, 0
+        return out
 
     def scale(self, predicted: Array) -> Array:
         """Spread of what is left, per element, not below the sensor's noise, (size,)."""
@@ -169,13 +186,22 @@ class Replays:
         sign = np.where(local + STEP <= 1, STEP, -STEP)
         moved = np.repeat(local[None], p + 1, axis=0)
         moved[1 + np.arange(p), :, np.arange(p)] += sign.T
-        tracks = self._coarse.predict(from_unit(self.parameters, moved))
-        if self._coarse is not self.problem:
-            self.problem.steps += self._coarse.steps
-            self._coarse.steps = 0
-        slope = np.moveaxis(tracks[1:] - tracks[0], 0, -1) / sign[self.episode][:, None, :]
+        tracks = self._at_step(from_unit(self.parameters, moved), self._factor)
+        slope = np.ascontiguousarray(np.moveaxis(tracks[1:] - tracks[0], 0, -1)) / sign[self.episode][:, None, :]
         slope = np.nan_to_num(slope, nan=0.0, posinf=0.0, neginf=0.0)
         return self.weigh(u, predicted, slope)
+
+    @property
+    def worth(self) -> int:
+        """So many steps may be tried with the same derivatives: they cost a quarter of new ones."""
+        return max(1, len(self.parameters) // (4 * self._factor))
+
+    def secant(self, at: Linear, u: Array, predicted: Array) -> Array:
+        """The slopes, changed as little as explains the predictions at another vector (Broyden's update)."""
+        moved = (self.own.local(u) - self.own.local(at.u))[self.episode]
+        length = np.maximum((moved**2).sum(axis=1), 1e-12)
+        change = np.nan_to_num(predicted, nan=1e3) - at.predicted - np.einsum("nsp,np->ns", at.slope, moved)
+        return np.asarray(at.slope + np.einsum("ns,np->nsp", change, moved / length[:, None]))
 
     def weigh(self, u: Array, predicted: Array, slope: Array) -> Linear:
         """Gradient and Hessian of every cluster."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ COMMANDS = ("joint_commands.position", "command.joint", "joint_commands.effort",
 """Signals looked for, in this order."""
 START_S = 0.08
 """The state at the start is estimated from this much of a recording [s]."""
+
+REST_S = 0.4
 
 
 @dataclass(frozen=True)
@@ -128,21 +131,26 @@ def joint_start(t: Array, q: Array) -> tuple[Array, Array]:
     spread = float(np.sqrt(np.mean((y - design @ c) ** 2) * k / (k - 3)))
     error = spread * np.sqrt(np.linalg.inv(design.T @ design)[1, 1])
     if abs(c[1]) <= 4 * error + 1e-3:
-        still = y[: max(3, k // 4)]
-        return np.array([float(np.mean(still))]), np.zeros(1)
+        return np.array([float(np.mean(_at_rest(t, q, spread)))]), np.zeros(1)
     return np.array([float(c[0])]), np.array([float(c[1])])
+
+
+def _at_rest(t: Array, q: Array, spread: float) -> Array:
+    """The first samples, for as long as they stay where they were, but not for longer than ``REST_S``."""
+    most = int(np.searchsorted(t, REST_S))
+    low, high = np.minimum.accumulate(q[:most]), np.maximum.accumulate(q[:most])
+    return q[: max(3, int(np.searchsorted(high - low > 6 * spread + 1e-9, True)))]
 
 
 def noise_of(q: Array) -> float:
     """Standard deviation of a sensor's noise in q, (n,), steps of its encoder included.
 
-    The motion drops out of fourth differences, which multiply the variance of white noise by 70.
+    The motion drops out of differences of high order, which multiply the variance of white noise by a binomial.
     """
     if len(q) < 16:
         return 0.0
-    step = quantum(q)
-    rough = 1.4826 * float(np.median(np.abs(np.diff(q, 4)))) / np.sqrt(70)
-    return max(rough, step / np.sqrt(12))
+    rough = min(1.4826 * float(np.median(np.abs(np.diff(q, k)))) / np.sqrt(comb(2 * k, k)) for k in range(3, 8))
+    return float(max(rough, quantum(q) / np.sqrt(12)))
 
 
 def _width(signal: Timed) -> int:

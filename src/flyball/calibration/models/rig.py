@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 
 NOISE = 3e-4
 """Of an encoder that nobody described [rad or m]."""
-SAMPLES = 400
+SAMPLES = 250
 """Measurements of a recording that take part in a fit."""
 _FOLDS = 5
 _QUIET = 2e-5
