@@ -211,6 +211,17 @@ def test_inertias_that_shapes_made_give_way_to_stated_ones():
     np.testing.assert_allclose(found.get("body:box.mass"), box)
 
 
+def test_the_time_step_of_the_replays_goes_with_the_values(tmp_path):
+    made = overlay(calibration(), SCENE, timestep=0.0005)
+    assert opened(made.mjcf).timestep == 0.0005 and opened(MODEL).timestep == 0.002
+    assert ("option", "timestep") in {(c.element, c.attribute) for c in made.changes}
+    pytest.importorskip("pxr")
+    from flyball.robots.models import load
+
+    write_overlay(made, tmp_path)
+    assert opened(load(tmp_path / "tricky.calibrated.usda").mjcf).timestep == 0.0005
+
+
 def test_another_scene_is_refused():
     with pytest.raises(Refused, match="another scene"):
         overlay(calibration(), replace(SCENE, model=MODEL.replace("0.3", "0.4")))

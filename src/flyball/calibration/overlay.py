@@ -101,8 +101,12 @@ class Overlay:
         }
 
 
-def overlay(calibration: Calibration, scene: Scene) -> Overlay:
+def overlay(calibration: Calibration, scene: Scene, *, timestep: float = 0.0) -> Overlay:
     """The best fit, written into the scene's model and read back out of it.
+
+    Args:
+      timestep: that the recordings were replayed with, where it is not the model's own [s]: with another one, the same
+        numbers mean another motion.
 
     Raises:
       Refused: the calibration was fitted to another scene.
@@ -118,7 +122,7 @@ def overlay(calibration: Calibration, scene: Scene) -> Overlay:
     sim = _open(scene, scene.model)
     fields, unplaced = _bound(scene, values, sim)
     sim.set({k: v[None] for k, v in fields.items()})
-    patched = patch(scene.model, scene.assets, fields)
+    patched = patch(scene.model, scene.assets, fields, timestep)
     reasons = dict(patched.refused)
     while True:
         again = _open(scene, patched.mjcf)
@@ -127,7 +131,8 @@ def overlay(calibration: Calibration, scene: Scene) -> Overlay:
         if not wrong:
             break
         reasons |= dict.fromkeys(wrong, "the model's compiler overrides it")
-        patched = patch(scene.model, scene.assets, {k: v for k, v in fields.items() if k not in reasons})
+        kept = {k: v for k, v in fields.items() if k not in reasons}
+        patched = patch(scene.model, scene.assets, kept, timestep)
     for p in scene.parameters:
         for b in p.binds:
             if b.target in reasons:

@@ -64,13 +64,14 @@ class Patched:
     refused: Mapping[str, str]
 
 
-def patch(mjcf: str, assets: Mapping[str, bytes], values: Mapping[str, Array]) -> Patched:
+def patch(mjcf: str, assets: Mapping[str, bytes], values: Mapping[str, Array], timestep: float = 0.0) -> Patched:
     """Write fields into a text.
 
     Args:
       mjcf: text that compiles with ``assets``.
       values: ``kind:NAME.field`` -> (k,), as ``Simulation.get`` gives them. Masses carry their inertia with them, and
         a servo's stiffness and damping go with its gain, as in ``Simulation.set``.
+      timestep: of the engine, written too [s]; 0: as authored.
     """
     import mujoco
 
@@ -83,6 +84,8 @@ def patch(mjcf: str, assets: Mapping[str, bytes], values: Mapping[str, Array]) -
         except Unsupported as err:
             refused[name] = err.what
     editor.finish()
+    if timestep:
+        editor.step(timestep)
     return Patched(editor.document.text()[0], tuple(editor.changes()), refused)
 
 
@@ -107,6 +110,12 @@ class _Editor:
 
     def changes(self) -> list[Change]:
         return [Change(*at, self.before[at], after) for at, after in self.after.items() if self.before[at] != after]
+
+    def step(self, timestep: float) -> None:
+        option = self.document.root.find("option")
+        if option is None:
+            option = self.document.add(self.document.root, "option", {}, self.document.root)
+        self._set("option", "", option, {"timestep": number(timestep)})
 
     def _find(self, kind: str, item: str) -> Element:
         sections = {"actuator": "actuator", "tendon": "tendon"}

@@ -45,6 +45,7 @@ def write_calibration(
     directory: Path,
     *,
     left_out: Sequence[str] = (),
+    timestep: float = 0.0,
 ) -> list[Path]:
     """Write card, overlay and page of a calibration; ``NAME`` is the scene's.
 
@@ -53,6 +54,7 @@ def write_calibration(
       tracks: replays of held-out recordings to show; None when there are none.
       directory: is made where it is missing; files of the same names are replaced.
       left_out: recordings that took no part, and why.
+      timestep: that they were replayed with, where it is not the scene's own [s].
 
     Returns:
       The files: ``NAME.card.json``, ``NAME.html``, then those of ``write_overlay``.
@@ -60,7 +62,7 @@ def write_calibration(
     Raises:
       Refused: the calibration was fitted to another scene.
     """
-    made = overlay(calibration, scene)
+    made = overlay(calibration, scene, timestep=timestep)
     outside = tuple(x.removeprefix("not in the model: ") for x in made.lines() if x.startswith("not in the model: "))
     card = Card(calibration, scene.name, record_next(calibration, scene), tuple(left_out), outside)
     files = write_overlay(made, directory)
