@@ -70,11 +70,6 @@ def descend(
         promised = _promise(h, g, tried - at.u)
         new = replays.predict(tried)[0]
         gain = before - float(replays.cost(new[None], at.scale)[0]) - _prior(replays, tried)
-
-            print(
-                k,
-                f"{before:.2f} gain {gain:.3f} of {promised:.3f} damping {damping:.1e} free {free.sum()} coarse {(replays._factor, replays.problem.step_s)} e {len(replays.problem.replays)}",
-            )
         spent += 1
         slope = replays.secant(at, tried, new)
         if gain > 0:

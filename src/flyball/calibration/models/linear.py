@@ -182,7 +182,7 @@ class Replays:
     def linearise(self, u: Array, predicted: Array) -> Linear:
         """Derivatives at u, whose predictions are known, (samples, size)."""
         local = self.own.local(u)
-        e, p = local.shape
+        p = local.shape[1]
         sign = np.where(local + STEP <= 1, STEP, -STEP)
         moved = np.repeat(local[None], p + 1, axis=0)
         moved[1 + np.arange(p), :, np.arange(p)] += sign.T

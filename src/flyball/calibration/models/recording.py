@@ -87,12 +87,12 @@ def joint_names(episode: Episode, signal: str, width: int, joints: Sequence[str]
     names = tuple(str(n) for n in ([found] if isinstance(found, str) else found))
     if len(names) != width:
         raise InputError(f"{signal} has {width} columns and {len(names)} names", where=where)
-    if missing := [n for n in joints if n not in names]:
-        if len(missing) == len(joints) or len(names) < len(joints):
-            raise InputError(
-                f"{signal} is of joints {', '.join(names[:8])}, the model has {', '.join(joints[:8])}: another robot?",
-                where=where,
-            )
+    absent = [n for n in joints if n not in names]
+    if len(absent) == len(joints) or (absent and len(names) < len(joints)):
+        raise InputError(
+            f"{signal} is of joints {', '.join(names[:8])}, the model has {', '.join(joints[:8])}: another robot?",
+            where=where,
+        )
     return names
 
 
