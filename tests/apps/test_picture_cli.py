@@ -29,6 +29,12 @@ def test_depth_of_a_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert size_of(out) == (64, 48)
 
 
+def test_a_robot_is_found_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "quad.png"
+    assert main(["picture", "flyball/flyquad", "--out", str(out), "--kind", "segmentation", *RAYS]) == 0
+    assert size_of(out) == (64, 48)
+
+
 def test_a_models_camera_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, out = tmp_path / "model.xml", tmp_path / "model.png"
     model.write_text(MODEL)
@@ -44,6 +50,8 @@ def test_a_models_camera_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[
         (["lift-fragile-v1", "--out", "x.png", "--size", "big"], "640x480"),
         (["lift-fragile-v1", "--out", "x.png", "--camera", "wrist", "--kind", "depth", "--renderer", "rays"], "wrist"),
         (["lift-fragile-v1", "--out", "x.png", "--renderer", "rays"], "rgb"),
+        (["nosuch", "--out", "x.png"], "flyball tasks, flyball robots"),
+        (["nosuch.xml", "--out", "x.png"], "nosuch.xml: no such file"),
         (["lift-fragile-v1"], "--out"),
         (["lift-fragile-v1", "--out", "x.jpg"], "ends in .png"),
         (["lift-fragile-v1", "--out", "x.png", "--size", "0x4"], "--size 0x4"),

@@ -1,4 +1,4 @@
-"""``flyball picture FILE|TASK``: what a camera sees of a model or of a task's start, also in a world that varies."""
+"""``flyball picture FILE|ROBOT|TASK``: what a camera sees of a model or a task's start, also in a world that varies."""
 
 from __future__ import annotations
 
@@ -34,7 +34,11 @@ _LARGEST = 8192
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to look at, and how."""
     parser.formatter_class, parser.description = argparse.RawDescriptionHelpFormatter, _CAMERA
-    parser.add_argument("what", metavar="FILE|TASK", help="a model (MJCF, URDF, USD), or the name of a task")
+    parser.add_argument(
+        "what",
+        metavar="FILE|ROBOT|TASK",
+        help="a model (MJCF, URDF, USD), or a name that flyball robots or tasks lists",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE.png", required=True, help="where to write the picture")
     parser.add_argument(
         "--camera", metavar="NAME|FILE.toml",
@@ -167,10 +171,14 @@ def _scene(what: str) -> tuple[Scene, dict[str, object]]:
         task = tasks.load(what)
         start = task.starts(task.scene.nominal(1), [np.random.default_rng(0)])
         return task.scene, {k: v[0] for k, v in start.items()}
-    path = Path(what)
-    if not path.exists():
-        raise Missing.named("task or file", what, tasks.names(), where="flyball picture", run_next="flyball tasks")
-    from flyball.robots.models import load
+    from flyball.robots.zoo.found import Search, find
 
-    imported = load(path)
+    try:
+        imported = find(what, Search()).load()
+    except Missing as err:
+        named = Missing.named("task, model or file", what, tasks.names(), where="flyball picture")
+        named = named if "did you mean" in named.allowed else err
+        raise Missing(
+            named.what, where="flyball picture", allowed=named.allowed, run_next="flyball tasks, flyball robots"
+        ) from err
     return Scene(imported.name, imported.mjcf, (), assets=dict(imported.assets)), {}
