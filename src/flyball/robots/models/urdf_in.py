@@ -27,13 +27,14 @@ from flyball.base import InputError, Unsupported
 from flyball.robots import licences
 from flyball.robots.models import sidecar
 from flyball.robots.models.elements import number, numbers
-from flyball.robots.models.facts import facts, multiply, rotation
+from flyball.robots.models.facts import facts
 from flyball.robots.models.imported import Imported, ReadOptions
 from flyball.robots.models.markup import Document
 from flyball.robots.models.mjcf import compile_document
 from flyball.robots.models.model import WORLD, Array
 from flyball.robots.models.plausibility import suspicions
 from flyball.robots.models.references import Files
+from flyball.robots.models.urdf_joints import Joint, joined
 from flyball.robots.models.urdf_links import Links, shapes_of
 from flyball.robots.models.urdf_numbers import Numbers
 
@@ -90,19 +91,6 @@ def _drop_unused_meshes(document: Document, files: Files) -> None:
 
 
 @dataclass
-class _Joint:
-    """A URDF joint, its numbers read."""
-
-    element: Element
-    name: str
-    kind: str
-    parent: str
-    child: str
-    pos: Array
-    quat: Array
-
-
-@dataclass
 class _Reader:
     """One conversion; what it assumes and drops is collected on the way."""
 
@@ -123,7 +111,7 @@ class _Reader:
         self.links = self._named("link")
         self.joints = [self._joint(e) for e in self._named("joint").values()]
         self._say_ignored()
-        self.below: dict[str, list[_Joint]] = {name: [] for name in self.links}
+        self.below: dict[str, list[Joint]] = {name: [] for name in self.links}
         for j in self.joints:
             self.below[j.parent].append(j)
         top = self._root()
@@ -166,7 +154,7 @@ class _Reader:
             raise InputError("no links", where=self.source.where, allowed="at least one <link>")
         return out
 
-    def _joint(self, e: Element) -> _Joint:
+    def _joint(self, e: Element) -> Joint:
         kind = e.get("type", "")
         if kind not in _KINDS:
             raise InputError(f"joint type {kind!r}", where=self.source.at(e, "type"), allowed=", ".join(_KINDS))
@@ -178,7 +166,7 @@ class _Reader:
                 raise InputError(f"its {tag} link {link!r} does not exist", where=self.source.at(e))
             ends.append(str(link))
         pos, quat = self._numbers.origin(e)
-        return _Joint(e, str(e.get("name")), kind, ends[0], ends[1], pos, quat)
+        return Joint(e, str(e.get("name")), kind, ends[0], ends[1], pos, quat)
 
     def _root(self) -> str:
         """The one link without a parent.
@@ -186,7 +174,7 @@ class _Reader:
         Raises:
           InputError: naming the joints of a circle, the second parent, or the second root.
         """
-        above: dict[str, _Joint] = {}
+        above: dict[str, Joint] = {}
         for j in self.joints:
             if j.child in above:
                 both = f"{above[j.child].name}, {j.name}"
@@ -241,14 +229,14 @@ class _Reader:
             j, parent = todo.pop()
             chain = self._chain(j, join)
             last = chain[-1]
-            pos, quat, frames = _joined(chain)
+            pos, quat, frames = joined(chain)
             body = self._body(last.child, parent, pos, quat)
             for part, (anchor, turn) in zip(chain, frames, strict=True):
                 self._degrees(part, body, anchor, turn, parent)
             self._fill(last.child, body)
             todo += [(k, body) for k in reversed(self.below[last.child])]
 
-    def _chain(self, j: _Joint, join: Mapping[str, list[str]]) -> list[_Joint]:
+    def _chain(self, j: Joint, join: Mapping[str, list[str]]) -> list[Joint]:
         """The joints down to a body that has them all: by a sidecar's word, or past moving links without mass."""
         for body, links in join.items():
             if j.child not in links:
@@ -266,7 +254,7 @@ class _Reader:
             chain.append(following)
         return chain
 
-    def _hollow(self, j: _Joint) -> bool:
+    def _hollow(self, j: Joint) -> bool:
         """Whether a joint moves a link that is nothing but a place between two joints, which MuJoCo cannot simulate."""
         link, below = self.links[j.child], self.below[j.child]
         mass = link.find("inertial/mass")
@@ -290,7 +278,7 @@ class _Reader:
 
     # joints -----------------------------------------------------------------------------------------------
 
-    def _degrees(self, j: _Joint, body: Element, anchor: Array, turn: Array, parent: Element) -> None:
+    def _degrees(self, j: Joint, body: Element, anchor: Array, turn: Array, parent: Element) -> None:
         """The MJCF joints of a URDF joint, whose axis ``turn`` brings into the body's frame."""
         if j.kind == "fixed":
             return
@@ -336,7 +324,7 @@ class _Reader:
         self.document.add(body, "joint", attributes, like)
         self._mimic(j)
 
-    def _limits(self, j: _Joint, attributes: dict[str, str]) -> None:
+    def _limits(self, j: Joint, attributes: dict[str, str]) -> None:
         limit = j.element.find("limit")
         if limit is None:
             if j.kind != "continuous":
@@ -356,7 +344,7 @@ class _Reader:
         if 0 < abs(velocity) < UNLIMITED:
             self.velocity[j.name] = abs(velocity)
 
-    def _mimic(self, j: _Joint) -> None:
+    def _mimic(self, j: Joint) -> None:
         mimic = j.element.find("mimic")
         if mimic is None:
             return
@@ -408,15 +396,3 @@ class _Reader:
         if counts.pop("mujoco", 0) and any(len(m) > len(m.findall("compiler")) for m in root.findall("mujoco")):
             counts["mujoco"] = 1
         self.losses += [f"{n} <{tag[:60]}> element{'s' * (n > 1)}" for tag, n in sorted(counts.items())]
-
-
-def _joined(chain: list[_Joint]) -> tuple[Array, Array, list[tuple[Array, Array]]]:
-    """Pose of the body at the end of a chain of joints, and each joint's anchor and turn into the body's frame."""
-    pos, r, quat = np.zeros(3), np.eye(3), np.array([1.0, 0, 0, 0])  # the body in the frame of the joint at hand
-    frames: list[tuple[Array, Array]] = []
-    for j in reversed(chain):
-        anchor = -r.T @ pos
-        frames.insert(0, (np.where(np.abs(anchor) < 1e-15, 0.0, anchor), r.T.copy()))
-        pos = j.pos + rotation(j.quat) @ pos
-        r, quat = rotation(j.quat) @ r, multiply(j.quat, quat)
-    return pos, quat, frames
