@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -69,6 +70,14 @@ def test_frames_come_at_their_rate_and_late() -> None:
     assert [camera.taken_s(k, 0.02) for k in newest] == pytest.approx([-0.1, 0, 0, 0.1, 0.2])
     free = Camera.with_fov("c", 8, 8, 50, delay_s=0.03)
     assert free.newest(0.12, 0.02) == 6 and free.taken_s(6, 0.02) == pytest.approx(0.09)
+
+
+@given(st.integers(1, 200), st.integers(0, 1000), st.integers(0, 4000))
+def test_frames_are_those_of_exact_arithmetic(rate: int, delay_ms: int, now_ms: int) -> None:
+    camera = Camera.with_fov("c", 8, 8, 50, rate_hz=rate, delay_s=delay_ms / 1000)
+    newest = int(camera.newest(now_ms / 1000, 0.02))
+    assert newest == Fraction(now_ms - delay_ms, 1000) * rate // 1
+    assert float(camera.taken_s(newest, 0.02)) == pytest.approx(newest / rate)
 
 
 def test_noise_is_shot_and_read_noise() -> None:

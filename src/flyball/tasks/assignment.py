@@ -86,7 +86,7 @@ def assign(task: Task, values: Values, n: int, own: Own) -> Assignment:
             at = slice(None) if field.index is None else field.index
             (bias if field.field == "bias" else std)[field.name][:, at] = 0.0
     named = {f.name for path in late if (f := field_of(path))}
-    befalls = {name: e for name, e in effects(sizes, late, n).items() if name in named}
+    befalls = {name: e for name, e in effects(sizes, late, n).items() if name in named} if late else {}
     delay, play, limits = _cell(task, to.parameters, n)
     return Assignment(to.engine, to.visual, delay, play, limits, bias, std, befalls)
 
