@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -39,6 +39,8 @@ TOLD_APART = 0.02
 START, POLICY, REST = "start", "policy", "calibration"
 """Causes that are no parameter: where it began, which policy acted, many small deviations together."""
 MOST_PLAYERS = 6
+COALITIONS = 384
+"""Of who is put back, over all samples: more players are judged in fewer of them."""
 
 
 @dataclass(frozen=True)
@@ -242,12 +244,10 @@ class _Explainer:
         def tries(jobs: Sequence[tuple[int, frozenset[str]]]) -> NDArray[np.float64]:
             return case.succeeds(variant(jobs)).astype(float)
 
-        shares, nobody, everybody = shapley(players, tries)
-        fails = nobody == 0
-        if fails.mean() >= HELPS and everybody[fails].mean() < HELPS:
+        shares, fails, helped = self._shares(players, tries)
+        if fails.mean() >= HELPS and helped < HELPS:
             # what deviates is not enough: all the rest is off, too, each by no more than the calibration allows
-            shares, nobody, everybody = shapley([(*own[: MOST_PLAYERS - 1], REST) for own in players], tries)
-            fails = nobody == 0
+            shares, fails, helped = self._shares([(*own[: MOST_PLAYERS - 1], REST) for own in players], tries)
         bare = replace(bare, fails=float(fails.mean()))
         if bare.fails < HELPS:
             says = (
@@ -259,7 +259,7 @@ class _Explainer:
         failed = variant([(int(s), frozenset()) for s in rows])
         others = {name: float(case.succeeds(failed, maker).mean()) for name, maker in case.policies.items()}
         bare = replace(bare, others=others)
-        if everybody[fails].mean() < HELPS or not ranked:
+        if helped < HELPS or not ranked:
             better = [name for name, share in others.items() if share >= HELPS]
             if not better:
                 says = (
@@ -269,6 +269,24 @@ class _Explainer:
                 return replace(bare, sentence=says, causes=tuple(ranked))
             ranked = [Cause(POLICY, f"the policy ({better[0]} succeeds)", others[better[0]]), *ranked]
         return self._changes(bare, found, failed, rows, ranked, draw_map, policy_digest, execute)
+
+    @staticmethod
+    def _shares(
+        players: Sequence[tuple[str, ...]], tries: Callable[[Sequence[tuple[int, frozenset[str]]]], NDArray[np.float64]]
+    ) -> tuple[dict[str, float], NDArray[np.bool_], float]:
+        """Shapley's values over as many samples as ``COALITIONS`` allow; who fails (s,), how many of them it helps."""
+        n = len(players)
+        m = min(n, max(6, COALITIONS >> max(len(own) for own in players)))
+        some = np.unique(np.linspace(0, n - 1, m).round().astype(int))
+        rest = np.setdiff1d(np.arange(n), some)
+        shares, nobody, everybody = shapley(
+            [players[i] for i in some], lambda jobs: tries([(int(some[k]), back) for k, back in jobs])
+        )
+        fails = np.zeros(n, bool)
+        fails[some] = nobody == 0
+        if len(rest):
+            fails[rest] = tries([(int(i), frozenset()) for i in rest]) == 0
+        return shares, fails, float(everybody[nobody == 0].mean()) if (nobody == 0).any() else 0.0
 
     def _cause(self, path: str, share: float, found: Found, usual_told: NDArray[np.float64]) -> Cause:
         if path == START:
