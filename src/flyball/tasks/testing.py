@@ -17,11 +17,12 @@ from flyball.engines import engines
 from flyball.episodes.formats import read_one
 from flyball.episodes.recorder import Recorder
 from flyball.scenes import Parameter
+from flyball.scenes.targets import EFFECTS, ENGINE_KINDS
 from flyball.tasks.task import Task, Values
 from flyball.tasks.world import Attempts, World
 
 _TARGET = re.compile(
-    r"(body|geom|joint|actuator):.+\.[a-z_]+|command\.(delay|play)|sensor:.+\.(bias|noise)|event:.+\.threshold|start:.+"
+    rf"({'|'.join(ENGINE_KINDS)}):.+|sensor:.+\.({'|'.join(EFFECTS)})|command\.(delay|play)|event:.+\.threshold|start:.+"
 )
 
 
@@ -73,7 +74,7 @@ def check_declarations(task: Task) -> None:
         for b in p.binds:
             assert _TARGET.fullmatch(b.target), f"{p.path}: {b.target} is no known kind of target"
             kind, _, rest = b.target.partition(":")
-            if kind in ("body", "geom", "joint", "actuator"):
+            if kind in ENGINE_KINDS:
                 settable.get(b.target)
             elif kind == "sensor":
                 assert b.index < signals[rest.rpartition(".")[0]].size, f"{p.path}: {b.target}[{b.index}]"
