@@ -63,7 +63,7 @@ class Meshes:
         around = np.arange(n) * 2 * np.pi / n
         base = np.stack([radius * np.cos(around), radius * np.sin(around), np.full(n, -height / 2)], axis=1)
         points = np.concatenate([base, [[0, 0, height / 2], [0, 0, -height / 2]]])
-        order = {"X": (2, 0, 1), "Y": (1, 2, 0)}.get(str(cone.GetAxisAttr().Get()), (0, 1, 2))
+        order = {"X": (2, 0, 1), "Y": (1, 2, 0), "Z": (0, 1, 2)}[v.axis(prim, cone.GetAxisAttr())]
         faces = [f for k in range(n) for f in ((k, (k + 1) % n, n), ((k + 1) % n, k, n + 1))]
         return self._keep(prim, points[:, order] * scale, np.array(faces))
 

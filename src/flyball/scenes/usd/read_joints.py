@@ -84,10 +84,7 @@ class JointsReader:
             self._cone(joint, prim)
         else:
             typed = UsdPhysics.RevoluteJoint(prim) if angular else UsdPhysics.PrismaticJoint(prim)
-            letter = str(typed.GetAxisAttr().Get() or "X")
-            if letter not in ("X", "Y", "Z"):
-                raise v.bad(prim, f"physics:axis = {letter!r}", "X, Y or Z")
-            unit = np.eye(3)["XYZ".index(letter)]
+            unit = np.eye(3)["XYZ".index(v.axis(prim, typed.GetAxisAttr()))]
             joint.set("axis", word(tidy(sign * local[:3, :3] @ unit)))
             turn, tilt = angle_between(far, near, unit)
             along = far[:3, :3].T @ (near[:3, 3] - far[:3, 3])

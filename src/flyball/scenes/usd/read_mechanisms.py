@@ -246,7 +246,7 @@ class MechanismsReader:
             elif tag == "connect":
                 e = SubElement(section, "connect", {**common, **names, "anchor": word(local[0][:3, 3])})
             elif link.kind == "hinge":
-                axis = "XYZ".index(str(UsdPhysics.RevoluteJoint(prim).GetAxisAttr().Get() or "X"))
+                axis = "XYZ".index(self.refs.values.axis(prim, UsdPhysics.RevoluteJoint(prim).GetAxisAttr()))
                 self.refs.notes.append(
                     f"{path}: closes a loop; carried as two coinciding points 10 cm apart on its axis"
                 )

@@ -183,10 +183,8 @@ class ShapesReader:
     def _tall(self, prim: Usd.Prim, scale: Array) -> tuple[dict[str, Any], Array]:
         kind = str(prim.GetTypeName())
         tall = UsdGeom.Capsule(prim) if kind == "Capsule" else UsdGeom.Cylinder(prim)
-        letter = str(tall.GetAxisAttr().Get())
-        along = "XYZ".find(letter)
-        if along < 0:
-            raise self.values.bad(prim, f"axis = {letter!r}", "X, Y or Z")
+        letter = self.values.axis(prim, tall.GetAxisAttr())
+        along = "XYZ".index(letter)
         across = [k for k in range(3) if k != along]
         if abs(scale[across[0]] - scale[across[1]]) > 1e-6 * scale.max():
             self.losses.append(f"{prim.GetPath()}: squeezed across its axis; the mean radius is carried")
@@ -201,9 +199,7 @@ class ShapesReader:
 
     def _plane(self, prim: Usd.Prim, scale: Array) -> tuple[dict[str, Any], Array]:
         plane = UsdGeom.Plane(prim)
-        letter = str(plane.GetAxisAttr().Get())
-        if letter not in _AXIS:
-            raise self.values.bad(prim, f"axis = {letter!r}", "X, Y or Z")
+        letter = self.values.axis(prim, plane.GetAxisAttr())
         size = self.values.get(prim, "flyball:plane:size", "Double3")
         if size is None:
             sides = [self.values.number(prim, a) or 0.0 for a in (plane.GetWidthAttr(), plane.GetLengthAttr())]

@@ -63,6 +63,17 @@ class Values:
         """An error at a prim."""
         return InputError(what, where=f"{self.where} {prim.GetPath()}", allowed=allowed)
 
+    def axis(self, prim: Usd.Prim, attribute: Any) -> str:
+        """``X``, ``Y`` or ``Z``; an axis that is declared and not authored has its schema's default.
+
+        Raises:
+          InputError: something else.
+        """
+        letter = str(attribute.Get())
+        if letter not in ("X", "Y", "Z"):
+            raise self.bad(prim, f"{attribute.GetName()} = {letter!r}", "X, Y or Z")
+        return letter
+
     # attributes -------------------------------------------------------------------------------------------
 
     def get(self, prim: Usd.Prim, name: str, kind: str = "") -> Any:
