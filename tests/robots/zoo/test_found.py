@@ -132,6 +132,16 @@ def test_a_model_file_needs_no_search(tmp_path: Path) -> None:
     assert (found.name, found.format, found.file) == ("mine/arm", "urdf", file)
 
 
+def test_names_that_look_like_files_and_files_that_are_not_there(tmp_path: Path) -> None:
+    put(tmp_path, {"set/arm.urdf": URDF, "set/arm.xml": MJCF})
+    where = Search(tmp_path, (tmp_path / "set",), {})
+    assert find("set/arm.urdf", where).format == "urdf"
+    with pytest.raises(InputError, match="arm.usda: no such file"):
+        find("arm.usda", where)
+    with pytest.raises(InputError, match="a folder.*flyball robots --path"):
+        find(str(tmp_path / "set"), where)
+
+
 def test_folder_like_menagerie(tmp_path: Path) -> None:
     files = {
         "mujoco_menagerie/unitree_go1/go1.xml": MJCF,

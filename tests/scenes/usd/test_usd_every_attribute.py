@@ -37,7 +37,6 @@ DERIVED = re.compile(
     r"|body_(margin|contype|conaffinity|inertia|iquat)|actuator_(gear0|ctrlspec)|geom_(dataid|pos|quat)|key_.*|eq_obj.*"
 )
 LISTED = {  # what is known not to travel
-    "(world)body/freejoint": {"group"},
     "(world)body/geom": {"material"},
     "(world)body/site": {"material", "mesh", "kind"},
     "(world)body/camera": {"output"},
@@ -66,6 +65,8 @@ def rows(m: Any) -> dict[tuple[str, str], dict[str, Any]]:
                 continue
             tag = {"equality": "eq", "texture": "tex", "material": "mat"}.get(kind, kind)
             names = [getattr(m, tag)(i).name for i in range(count)]
+        if array in ("geom_rgba", "site_rgba", "tendon_rgba"):
+            values = [drawn(m, x, int(getattr(m, array.replace("rgba", "matid"))[i])) for i, x in enumerate(values)]
         for i, name in enumerate(names):
             out.setdefault((kind, name), {}).setdefault(array, []).append(np.ravel(np.asarray(values[i], float)))
     for arrays in out.values():  # zeros fill up what other elements have more of
@@ -75,6 +76,11 @@ def rows(m: Any) -> dict[tuple[str, str], dict[str, Any]]:
     grey = {a: [np.array([x])] for a, x in zip(plain, (0, -1, 0, -1, 0.5, 0.5), strict=True)}
     # a material that is a colour gives it to what it is on
     return {k: x for k, x in out.items() if not (k[0] == "material" and all(same(x[a], grey[a]) for a in plain))}
+
+
+def drawn(m: Any, rgba: Any, material: int) -> Any:
+    """The colour on the screen: MuJoCo takes the material's for elements that have the grey of none of their own."""
+    return m.mat_rgba[material] if material >= 0 and tuple(rgba) == (0.5, 0.5, 0.5, 1.0) else rgba
 
 
 def same(x: Any, y: Any) -> bool:

@@ -186,3 +186,30 @@ def test_speed_limits_that_mjcf_has_no_place_for_come_back(tmp_path: Path) -> No
     write(Imported("m", mjcf, {}, model, sidecar={"velocity_limits": limits}), tmp_path / "m.usda")
     parsed = read_here(tmp_path / "m.usda")
     assert parsed.velocity_limits == pytest.approx(limits) and parsed.losses == ()
+
+
+def test_what_published_models_have(tmp_path: Path) -> None:
+    """Two names for one shape, a weld turned by a quaternion with a negative real part, an inertia without a mass."""
+    shape = 'vertex="0 0 0 1 0 0 0 1 0 0 0 1" face="0 2 1 0 1 3 0 3 2 1 2 3"'
+    mjcf = f"""<mujoco><asset><mesh name="m" {shape}/><mesh name="n" {shape}/></asset><worldbody>
+    <body name="a"><inertial pos=".1 0 0" mass="0" diaginertia="1 2 2.5" quat=".6 .8 0 0"/><geom type="mesh" mesh="m"/></body>
+    <body name="b"><freejoint/><geom type="mesh" mesh="n"/></body><body name="c" mocap="true"/></worldbody>
+    <equality><weld body1="c" body2="b" relpose="1 2 3e-6 -1e-6 1 0 0"/></equality></mujoco>"""
+    before, after, losses, _ = back(mjcf, tmp_path / "m.usda")
+    assert losses == [] and diff(facts(before), facts(after)).equal
+    np.testing.assert_allclose(after.body("a").inertia, before.body("a").inertia)
+    shaded = mjcf.replace('name="m" ', 'name="m" normal="1 0 0 1 0 0 1 0 0 1 0 0" ')
+    _, _, losses, _ = back(shaded, tmp_path / "m.usda")
+    assert losses == ["mesh m: normals of its own (shading) are not carried"]
+
+
+def test_a_free_joint_and_bodies_without_inertia_come_back(tmp_path: Path) -> None:
+    mjcf = """<mujoco><compiler inertiafromgeom="false"/><default><tendon width=".1"/></default><worldbody>
+    <body name="a"><joint name="root" type="free" group="3" damping=".1" solreflimit=".1 .5" solimpfriction=".5 .6 .01 .5 2"/>
+    <inertial pos="0 0 0" mass="1" diaginertia="1 1 1"/><geom size=".1"/>
+    <body name="tip"><inertial pos="0 .1 0" mass=".3" diaginertia="0 0 0"/><geom size=".2"/></body>
+    <body name="c"><inertial pos="0 0 0" mass=".2" diaginertia=".1 .1 .1"/><joint name="j"/></body></body></worldbody>
+    <tendon><fixed name="t"><joint joint="j" coef="1"/></fixed></tendon></mujoco>"""
+    before, after, losses, _ = back(mjcf, tmp_path / "m.usda")
+    assert losses == [] and [c.line() for c in diff(facts(before), facts(after)).changes] == []
+    assert after.body("tip").mass == 0.3 and not after.body("tip").inertia.any()

@@ -101,6 +101,10 @@ def remainder(naming: Naming) -> dict[str, dict[str, dict[str, Any]]]:
     _bodies(naming, out)
     _pictures(naming, out)
     _custom(naming, out)
+    for row, first in zip(out["tendons"].values(), m.tendon_adr, strict=True):
+        if naming.word("mjtWrap", m.wrap_type[first]) == "joint":  # nothing that is drawn
+            for key in ("width", "rgba", "material"):
+                del row[key]
     return {kind: table for kind, table in out.items() if table}
 
 

@@ -179,8 +179,6 @@ def find(name: str, where: Search) -> FoundModel:
         folder = file.resolve().parent
         found = licences.beside(file.resolve(), package_root(folder)) or Licence()
         return FoundModel(f"{folder.name}/{file.stem}", FORMATS.get(file.suffix.lower(), ""), file, "", found)
-    if file.suffix.lower() in (*FORMATS, ".xacro"):
-        raise InputError("no such file" if not file.exists() else "not a file", where=name, run_next="flyball robots")
     models, missing = search(where)
     fits = [m for m in models if m.name == name] or [m for m in models if m.name.endswith(f"/{name}")]
     if len(fits) == 1:
@@ -190,6 +188,8 @@ def find(name: str, where: Search) -> FoundModel:
     package = name.partition("/")[0]
     if absent := next((m for m in missing if m.package == package), None):
         raise NotPossible(f"{package} is not installed ({absent.about})", where=name, run_next=absent.get)
+    if file.suffix.lower() in (*FORMATS, ".xacro"):
+        raise InputError("no such file" if not file.exists() else "not a file", where=name, run_next="flyball robots")
     if file.is_dir():
         raise InputError("a folder", where=name, allowed="models", run_next=f"flyball robots --path {name}")
     of_package = [m.name for m in models if m.package == package]

@@ -57,7 +57,7 @@ class Mechanisms:
         values: dict[str, Any] = {k: getattr(t, k) for k in ("stiffness", "damping", "frictionloss", "armature")}
         values |= {"springlength": t.springlength, "margin": t.margin, "group": int(m.tendon_group[i])}
         values |= {"solref": solver[:2], "solimp": solver[2:7], "width": float(m.tendon_width[i])}
-        values["rgba"] = self.model.rest["tendons"][name]["rgba"]
+        values["rgba"] = self.model.rest["tendons"][name].get("rgba")
         values |= {"friction_solref": solver[7:9], "friction_solimp": solver[9:14]}
         self.author.rules(prim, TENDON, values)
         if np.any(solver[14:]):

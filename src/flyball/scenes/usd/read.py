@@ -26,7 +26,7 @@ from flyball.scenes.usd.references import References, label
 from flyball.scenes.usd.stage import foreign
 from flyball.scenes.usd.tree import Forest, Node, is_body, is_kinematic
 from flyball.scenes.usd.values import Names, Values, placed, quat, word
-from flyball.scenes.usd.vocabulary import DISABLE, ENABLE, FREE, MJCF_WORDS, OPTION
+from flyball.scenes.usd.vocabulary import DISABLE, ENABLE, FREE, FREE_SOLVER, MJCF_WORDS, OPTION
 
 NO_BASE = Usd.TraverseInstanceProxies(Usd.PrimDefaultPredicate)
 GRAVITY = 9.81
@@ -222,13 +222,21 @@ class _Reader:
             value = self.values.get(prim, f"flyball:free:{key}", "Double")
             if value:
                 joint.set(key, word(value))
+        joint.attrib |= self.values.attributes(prim, FREE_SOLVER)
+        group = self.values.get(prim, "flyball:free:group", "Int")
+        if group:
+            joint.set("group", word(group))
 
     def _mass(self, e: Element, prim: Usd.Prim) -> None:
         """Explicit mass properties. Without them MuJoCo computes them from colliders, as UsdPhysics means it."""
         v, path = self.values, prim.GetPath()
         if v.get(prim, "flyball:massless", "Bool"):
             com = v.get(prim, "physics:centerOfMass", "Point3f")
-            SubElement(e, "inertial", pos=word(np.zeros(3) if com is None else com), mass="0", diaginertia="0 0 0")
+            found = self._inertia(prim, UsdPhysics.MassAPI(prim), np.ones(3))
+            about = {"pos": word(np.zeros(3) if com is None else com), "mass": "0"}
+            moments, axes = (np.zeros(3), None) if found is None else found
+            turned = {} if axes is None else {"quat": word(axes)}
+            SubElement(e, "inertial", {**about, **turned, "diaginertia": word(moments)})
             return
         if not prim.HasAPI(UsdPhysics.MassAPI):
             return
@@ -245,6 +253,8 @@ class _Reader:
             if inertia is not None:
                 self.losses.append(f"{path}: inertia without mass is not carried; both come from its shapes")
             return
+        if inertia is None and v.get(prim, "flyball:point", "Bool"):
+            inertia = np.zeros(3), np.array([1.0, 0, 0, 0])
         if inertia is None:
             self.shapes.body_mass[path] = mass * v.kilograms
             if com is not None:

@@ -57,6 +57,10 @@ JOINT = (
 
 FREE = ("damping", "armature", "frictionloss", "margin", "stiffness")
 """What a free joint may have besides its name; it has no prim of its own."""
+FREE_SOLVER = tuple(
+    Rule(r.fact, r.mjcf, f"flyball:free:{r.mjcf}", r.kind, r.default) for r in JOINT if r.mjcf.startswith("sol")
+)
+"""Likewise, its softness."""
 
 GEOM = (
     Rule("condim", "condim", "mjc:condim", "Int", 3),

@@ -28,6 +28,7 @@ from flyball.scenes.usd.vocabulary import (
     DISABLE,
     ENABLE,
     FREE,
+    FREE_SOLVER,
     JOINT,
     OPTION,
     VERSION,
@@ -224,6 +225,9 @@ class _Tree:
         if body.mass == 0:
             # a mass of zero means "not stated" in UsdPhysics
             put(prim, "flyball:massless", "Bool", True)
+        elif not np.any(self.m.body_inertia[[*self.model.bodies].index(body.name) + 1]):
+            # and so does an inertia of zero, which a body that is held by another may have
+            put(prim, "flyball:point", "Bool", True)
         mass.CreateCenterOfMassAttr(vec3f(body.com))
         exact(prim, "physics:centerOfMass", body.com)
         index = [*self.model.bodies].index(body.name) + 1
@@ -336,6 +340,10 @@ class _Tree:
         for fact in FREE:
             if getattr(joint, fact):
                 put(prim, f"flyball:free:{fact}", "Double", getattr(joint, fact))
+        self.author.rules(prim, FREE_SOLVER, joint)
+        group = int(self.m.jnt_group[[*self.model.joints].index(joint.name)])
+        if group:
+            put(prim, "flyball:free:group", "Int", group)
 
 
 def _axis(axis: Any) -> tuple[str, Any]:
