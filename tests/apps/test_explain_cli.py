@@ -23,7 +23,7 @@ from flyball.tasks.world import World
 TASK = tasks.load("slide-puck-v1")
 LESS = {
     "search": Search(base=8, strata=6, rounds=(12,), keep=1, draws=8),
-    "budget": Budget(first=2, grid=8, halvings=3, answers=1),
+    "budget": Budget(first=2, grid=8, samples=8, halvings=3),
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     groups = _groups(done)
     lines = [line for (name, found), d in zip(done, documents, strict=True) for line in _lines(name, found, d)]
     if len(names) > 1:
-        lines += ["", *(f"{len(v)} x {task}: {cause}: {says}" for (task, cause), (v, says) in groups.items())]
+        lines += ["", *_summary(groups)]
     out.result(
         {
             "explanations": documents,
@@ -172,6 +172,14 @@ def _groups(done: Sequence[tuple[str, Explanation]]) -> dict[tuple[str, str], tu
         found.setdefault((e.task, e.cause), []).append((name, e.sentence))
     order = sorted(found.items(), key=lambda kv: -len(kv[1]))
     return {key: ([n for n, _ in mine], mine[0][1]) for key, mine in order}
+
+
+def _summary(groups: Mapping[tuple[str, str], tuple[list[str], str]]) -> list[str]:
+    """One line per group."""
+    return [
+        f"{len(v)} x {task}: {says if says.startswith(cause) else f'{cause}, e.g. {says}'}"
+        for (task, cause), (v, says) in groups.items()
+    ]
 
 
 def _check(path: Path, sources: Sources, out: Output) -> int:

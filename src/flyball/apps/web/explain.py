@@ -67,7 +67,7 @@ def _share(x: float | None) -> str:
 def _margin(m: Mapping[str, Any]) -> str:
     """Success over two levers, one cell per simulated pair."""
     x, y, share = m["x"], m["y"], m["share"]
-    left, top, base, right = 96.0, 14.0, 330.0, 40.0
+    left, top, base, right = 96.0, 26.0, 342.0, 40.0
     nx, ny = len(x["values"]), len(y["values"])
     w, h = (WIDTH - left - right) / nx, (base - top) / ny
     out = []
@@ -85,7 +85,7 @@ def _margin(m: Mapping[str, Any]) -> str:
     out += [line(px, top, px, base, "event"), line(left, py, WIDTH - right, py, "event")]
     out.append(dot(px, py, "here", 7, f"the attempt: {number(m['at'][0])}, {number(m['at'][1])}"))
     out.append(text(WIDTH - right, base + 36, _axis(x), "tick", "end"))
-    out.append(text(8, top + 4, _axis(y), "tick"))
+    out.append(text(8, top - 12, _axis(y), "tick"))
     picture = svg(WIDTH, base + 44, out, f"Success over {x['path']} and {y['path']}")
     return (
         "<section><h2>Margin</h2><p class=says>Where the policy succeeds (green) and fails (red) around the attempt "
@@ -107,10 +107,12 @@ def _axis(a: Mapping[str, Any]) -> str:
     return f"{a['path']}" + (f" [{a['unit']}]" if a["unit"] else "")
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    th = "".join(f"<th{' class=text' if k == 0 else ''}>{escape(c)}</th>" for k, c in enumerate(head))
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[int] = (0,)) -> str:
+    """A table; columns of words are set left, numbers right."""
+    kinds = [" class=text" if k in words else "" for k in range(len(head))]
+    th = "".join(f"<th{kind}>{escape(c)}</th>" for kind, c in zip(kinds, head, strict=True))
     body = "".join(
-        "<tr>" + "".join(f"<td{' class=text' if k == 0 else ''}>{escape(c)}</td>" for k, c in enumerate(r)) + "</tr>"
+        "<tr>" + "".join(f"<td{kind}>{escape(c)}</td>" for kind, c in zip(kinds, r, strict=True)) + "</tr>"
         for r in rows
     )
     return f"<div class=scroll><table><thead><tr>{th}</tr></thead><tbody>{body}</tbody></table></div>"
@@ -122,7 +124,8 @@ def _causes(causes: Sequence[Mapping[str, Any]]) -> str:
         for c in causes
     ]
     head = ("what deviates", "share", "believed", "was", "sigma", "what it is")
-    return f"<section><h2>Causes</h2><p class=says>What putting each back brings.</p>{_table(head, rows)}</section>"
+    table = _table(head, rows, (0, 5))
+    return f"<section><h2>Causes</h2><p class=says>What putting each back brings.</p>{table}</section>"
 
 
 def _changes(changes: Sequence[Mapping[str, Any]], retold: float, others: Mapping[str, float]) -> str:
@@ -133,8 +136,8 @@ def _changes(changes: Sequence[Mapping[str, Any]], retold: float, others: Mappin
     ]  # fmt: skip
     head = ("lever", "least change", "before", "after", "flips", "")
     more = [f"Told what these worlds are like, the policy succeeds in {_share(retold)}."]
-    more += [f"{escape(name)} succeeds in {_share(share)}." for name, share in others.items()]
+    more += [f"Instead, {escape(name)} succeeds in {_share(share)}." for name, share in others.items()]
     return (
         "<section><h2>What would have held</h2><p class=says>The policy tried again in closed loop, one thing changed. "
-        f"{' '.join(more)}</p>{_table(head, rows)}</section>"
+        f"{' '.join(more)}</p>{_table(head, rows, (0, 5))}</section>"
     )

@@ -179,6 +179,8 @@ class Case:
     def alike(self, attempts: Attempts) -> NDArray[np.bool_]:
         """Which attempts fail, the same first thing going wrong at the same time, (n,).
 
+        A failure that only the end of an attempt shows has no other time: verdicts on the way flicker.
+
         What follows the log's course up to that moment and then fails is alike under another name, too: whether a box
         that escapes is called slipped or crushed hangs on a single peak of force.
         """
@@ -187,7 +189,10 @@ class Case:
         follows = self.follows(attempts)
         return np.array(
             [
-                bool(f.group) and abs(f.at_s - own.at_s) <= SAME_TIME_S and (f.first == own.first or bool(on))
+                bool(f.group)
+                and f.clear == own.clear
+                and (not own.clear or abs(f.at_s - own.at_s) <= SAME_TIME_S)
+                and (f.first == own.first or bool(on))
                 for f, on in zip(found, follows, strict=True)
             ]
         )

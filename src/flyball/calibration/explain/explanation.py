@@ -300,9 +300,8 @@ class _Explainer:
         p = self.task.scene.parameter(path)
         mine = [i for i, h in enumerate(found.deviating) if path in h]
         actual, believed = (float(np.median(np.asarray(x[path])[mine])) for x in (found.values, found.believed))
-        spread = (
-            float(np.std(p.to_unit(np.asarray(found.believed[path])[mine]))) if self.case.believed else float("nan")
-        )
+        own = (self.case.believed or {}).get(path)
+        spread = float(np.std(p.to_unit(np.asarray(own)))) if own is not None else float("nan")
         off = abs(float(p.to_unit(actual) - p.to_unit(believed)))
         return Cause(path, p.text or path, share, actual, believed, off / spread if spread > 0 else float("nan"),
                      p.scale == "log")  # fmt: skip
@@ -442,4 +441,7 @@ def _deviation(c: Cause) -> str:
         return c.label
     side = "below" if c.actual < c.believed else "above"
     size = f"{abs(c.actual / c.believed - 1):.0%}" if c.relative else f"{abs(c.actual - c.believed):.3g}"
-    return f"{c.path} {size} {side} what was believed ({c.believed:.3g} -> {c.actual:.3g})"
+    what, asked = (
+        (c.label, "what the calibration asks for") if c.path.startswith("told:") else (c.path, "what was believed")
+    )
+    return f"{what} {size} {side} {asked} ({c.believed:.3g} -> {c.actual:.3g})"
