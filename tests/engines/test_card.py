@@ -312,7 +312,7 @@ def test_what_takes_long_or_is_not_there_is_left_out_and_told(table, capsys):
     assert main(["engines", "check", *one]) == 0
     said = capsys.readouterr()
     assert [c["engine"] for c in json.loads(said.out)] == ["quick"]
-    assert "left out: absent, not installed: engine 'absent' needs the Python package 'no_such_library'" in said.err
+    assert "left out: absent: engine 'absent' needs the Python package 'no_such_library'" in said.err
     assert "left out: slow: it compiles for an hour. Name it, or give --all" in said.err
     assert "quick, motion: 1 passed" in said.err
     assert main(["engines", "check", "--all", *one]) == 0
@@ -323,6 +323,12 @@ def test_what_takes_long_or_is_not_there_is_left_out_and_told(table, capsys):
     assert main(["engines", "check", "quick", "absent", *one]) == 2
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said.endswith("needs the Python package 'no_such_library'; try: pip install no_such_library")
+
+
+def test_nothing_to_check_is_no_success(table, capsys, monkeypatch):
+    monkeypatch.setattr(engines, "_entries", {"absent": "no_such_library:Engine"})
+    assert main(["engines", "check"]) == 2
+    assert "engines check: no engine is installed; try: flyball engines list" in capsys.readouterr().err
 
 
 def test_the_list_says_what_an_engine_is_or_how_to_get_it(table, capsys):
@@ -347,6 +353,6 @@ def test_the_table_counts_laws_by_family_and_lists_what_is_broken(table, tmp_pat
     laws = [x for name in ("free fall", "ramp", "rolling", "restitution") for x in ("--law", name)]
     assert main(["engines", "check", "quick", "slow", *laws, "--markdown", str(tmp_path / "t.md")]) == 1
     text = (tmp_path / "t.md").read_text()
-    assert "| quick | 1 of 1 | 3 of 3 |" in text and "| light\\|weight | 1 of 1 | 2 of 3 (**1**) |" in text
+    assert "| quick | 1 of 1 | 3 of 3 |" in text and "| light\\|weight | 1 of 1 | 2 of 3, **1 broken** |" in text
     (row,) = [line for line in text.splitlines() if line.startswith("| light\\|weight | ramp")]
     assert "of 12 wrong" in row

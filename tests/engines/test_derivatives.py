@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flyball.base import InputError, Missing, Unsupported
-from flyball.engines.derivatives import check_gradient, jacobian
+from flyball.engines.derivatives import check_gradient, jacobian, step_of
 from flyball.engines.mujoco import MujocoEngine, MujocoSimulation
 from flyball.engines.servo import ServoEngine
 from flyball.scenes import Scene
@@ -146,3 +146,24 @@ def test_bad_input():
         jacobian(MujocoEngine(), PENDULUM, start(PENDULUM), np.zeros((3, 2)), "state")
     with pytest.raises(InputError, match="finite"):
         jacobian(MujocoEngine(), PENDULUM, start(PENDULUM), np.full((3, 1), np.nan), "state")
+
+
+def test_differences_of_an_engine_of_single_precision_take_a_step_that_it_resolves():
+    class Single(MujocoEngine):
+        precision = "single"
+
+        def open(self, *args, **settings):
+            sim = super().open(*args, **settings)
+            rollout, read = sim.rollout, sim.read
+            sim.rollout = lambda *a: {k: x.astype(np.float32).astype(float) for k, x in rollout(*a).items()}
+            sim.read = lambda *a: {k: x.astype(np.float32).astype(float) for k, x in read(*a).items()}
+            return sim
+
+    state, controls = start(PENDULUM, p=[1.0]), np.full((100, 1), 0.2)
+    want = jacobian(MujocoEngine(), PENDULUM, state, controls, "state").values
+    found = [
+        jacobian(Single(), PENDULUM, state, controls, "state", method="finite differences", step=step).values
+        for step in (None, step_of(MujocoEngine()))
+    ]
+    off = [float(np.abs(x - want).max()) for x in found]
+    assert off[0] < 1e-4 < 1e-3 < off[1], off

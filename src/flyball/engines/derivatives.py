@@ -25,18 +25,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flyball.base import InputError, Missing, Unsupported
-from flyball.engines.engine import Engine, Simulation
+from flyball.engines.engine import Engine, Simulation, traits
 from flyball.engines.portable import JointLayout, Layout
 from flyball.scenes import Scene
 
 Array = NDArray[np.float64]
 By = Literal["state", "control", "params"]
 
-STEP = float(np.cbrt(np.finfo(float).eps))
-"""Step of a central difference, 6e-6, in units of the variable's own size (at least 1): truncation grows with its
-square and rounding falls with it, so that the cube root of the rounding unit balances the two (Press et al., Numerical
-Recipes, 5.7). What an engine rounds more coarsely (single precision, a solver's tolerance) needs a larger one."""
 _MOST_WORLDS = 4096
+
+
+def step_of(engine: Engine) -> float:
+    """Step of a central difference in units of the variable's own size (at least 1): 6e-6, 5e-3 in single precision.
+
+    Truncation grows with its square and rounding falls with it, so that the cube root of the machine epsilon balances
+    the two (Press et al., Numerical Recipes, 5.7). A solver that stops at a tolerance of its own needs a larger one.
+    """
+    return float(np.cbrt(traits(engine).epsilon))
 
 
 class Differentiable(Protocol):
@@ -80,7 +85,7 @@ def jacobian(
     *,
     params: Mapping[str, float] | None = None,
     method: Literal["best", "finite differences"] = "best",
-    step: float = STEP,
+    step: float | None = None,
     options: Mapping[str, float | str] | None = None,
 ) -> Jacobian:
     """Derivative of the state after k substeps by the start state, the controls or the parameters.
@@ -91,14 +96,14 @@ def jacobian(
       params: settable field -> value, set in every world; for ``params`` also what is differentiated by.
       method: ``best``: the engine's own where it has one for this, else finite differences.
       step: of the finite differences, relative to the larger of the variable's size and 1; an engine that takes
-        differences itself uses the same.
+        differences itself uses the same. ``step_of(engine)`` by default.
       options: of ``Engine.open``.
 
     Raises:
       InputError: shapes do not fit, or a world fails within the course.
       Unsupported: the engine lacks what is asked.
     """
-    controls = np.atleast_2d(np.asarray(controls, float))
+    controls, step = np.atleast_2d(np.asarray(controls, float)), step_of(engine) if step is None else step
     if wrt == "params" and not params:
         raise InputError("no parameters are given", where="jacobian", allowed="params={field: value}")
     values = dict(params or {})
@@ -127,7 +132,7 @@ def check_gradient(
     wrt: By,
     *,
     params: Mapping[str, float] | None = None,
-    step: float = STEP,
+    step: float | None = None,
     options: Mapping[str, float | str] | None = None,
 ) -> float:
     """Greatest difference between the engine's derivative and finite differences, over the greatest of the latter."""
@@ -290,4 +295,4 @@ def _multiply(a: Array, b: Array) -> Array:
     return np.concatenate([w, a[:, :1] * b[:, 1:] + b[:, :1] * a[:, 1:] + np.cross(a[:, 1:], b[:, 1:])], axis=1)
 
 
-__all__: Sequence[str] = ["STEP", "By", "Differentiable", "Jacobian", "check_gradient", "jacobian"]
+__all__: Sequence[str] = ["By", "Differentiable", "Jacobian", "check_gradient", "jacobian", "step_of"]

@@ -269,6 +269,8 @@ def check_portable(engine: Engine, case: Case) -> None:
 def check_failure(engine: Engine, case: Case) -> None:
     """A control that is not a number fails its world alone, which stands still until it is reset."""
     _needs(engine, "save_restore")
+    if not case.controls:
+        raise _Lacking("actuators: none in the case", where=f"engine {engine.name}")
     sound, sim = (engine.open(case.scene, 3, threads=1) for _ in range(2))
     controls = _controls(case, 3)
     reads: dict[str, Reduce] = dict.fromkeys(case.reads, "last")

@@ -112,7 +112,7 @@ def _chosen(names: Sequence[str], everything: bool, out: Output) -> list[Engine]
         try:
             engine = engines.load(name)()
         except NotPossible as err:
-            out.note(f"left out: {name}, not installed: {err.line()}")
+            out.note(f"left out: {name}: {err.line()}")
             continue
         warm_up = "" if everything else traits(engine).warm_up
         if warm_up:
@@ -121,6 +121,8 @@ def _chosen(names: Sequence[str], everything: bool, out: Output) -> list[Engine]
             chosen.append(engine)
     for why, those in left.items():
         out.note(f"left out: {', '.join(those)}: {why}. Name it, or give --all")
+    if not chosen:
+        raise NotPossible("no engine is installed", where="flyball engines check", run_next="flyball engines list")
     return chosen
 
 
@@ -140,7 +142,7 @@ def _cards(chosen: Sequence[Engine], laws: Sequence[Law], out: Output) -> list[C
                 if mark.law == last[mark.family]:
                     p.note(f"{name}, {mark.family.lower()}: {_counts([m for m in marks if m.family == mark.family])}")
 
-            p.stage(f"{engine.name}: {len(laws)} laws", len(laws))
+            p.stage(f"{engine.name}: {len(laws)} law{'s' if len(laws) > 1 else ''}", len(laws))
             cards.append(examine(engine, laws, tell))
     return cards
 
@@ -151,7 +153,8 @@ def _counts(marks: Sequence[Mark]) -> str:
 
 
 def _lines(card: Card) -> list[str]:
-    lines = [f"{card.engine} {card.version}: {'passed' if card.passed else 'FAILED'}"]
+    asked = any(m.result != "unsupported" for m in card.marks)
+    lines = [f"{card.engine} {card.version}: {'FAILED' if not card.passed else 'passed' if asked else 'unsupported'}"]
     for m in card.marks:
         result = "FAILED" if m.result == "failed" else m.result
         error = "" if m.result == "unsupported" else f"{m.error:.2g} (at most {m.tolerance:.2g})"
@@ -186,8 +189,7 @@ def _markdown(cards: Sequence[Mapping[str, Any]]) -> str:
         "cannot be asked is no failure.",
         _rows(["engine", "version", "formulation", "precision"], kinds),
         "Engines of one formulation make the same errors: they count as one vote where engines are compared.",
-        "## Laws kept",
-        "Of those an engine can be asked; in brackets those it breaks, after a dash those it cannot be asked.",
+        "## Laws kept, of those that an engine can be asked",
         _rows(["engine", *families], [[n, *row] for n, row in zip(names, counted, strict=True)]),
         "## Laws broken",
         _rows(["engine", "law", "off by", "at most", "measured"], broken) if broken else "None.",
@@ -199,7 +201,8 @@ def _markdown(cards: Sequence[Mapping[str, Any]]) -> str:
 
 def _share(marks: Sequence[Mapping[str, Any]]) -> str:
     kept, broken, unasked = (sum(m["result"] == r for m in marks) for r in ("passed", "failed", "unsupported"))
-    return f"{kept} of {kept + broken}" + (f" (**{broken}**)" if broken else "") + (f" - {unasked}" if unasked else "")
+    asked = f"{kept} of {kept + broken}" + (f", **{broken} broken**" if broken else "") if kept + broken else ""
+    return "; ".join(text for text in (asked, f"{unasked} not asked" if unasked else "") if text)
 
 
 def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -91,7 +91,7 @@ SOLVERS: Mapping[str, Solver] = {s.name: s for s in (
     ),
     Solver(
         "steel", "SolverSteel", "projected Gauss-Seidel",
-        _levels(rigid="exact", articulation="exact", ball_joints="exact", contact="approximate",
+        _levels(rigid="approximate", articulation="exact", ball_joints="exact", contact="approximate",
                 contact_wrench="approximate", restitution="approximate", armature="exact", equality="approximate",
                 per_world_parameters="exact", save_restore="exact"),
         _ARM | {"armature", "contact", "joint equality", "connect equality", "weld equality"},
