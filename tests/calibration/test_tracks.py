@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +7,7 @@ from flyball.calibration.learning import Budget
 from flyball.calibration.recordings import checked_folds, score
 from flyball.calibration.rigs.servo import ServoPendulum
 from flyball.calibration.testing import TRUTH, record
-from flyball.calibration.tracks import Track, held_out_tracks
+from flyball.calibration.tracks import Held, Track, held_out_tracks
 
 
 class BasicServo(ServoPendulum):
@@ -21,12 +20,12 @@ def scored():
     rig = BasicServo()
     replays = [rig.replay(e) for e in record(TRUTH, gains=(100, 400), seconds=1.0)]
     budget = Budget(starts=1, iterations=3, refits=1, members=8, tracks=6)
-    return rig, replays, [score(rig, replays, f, budget=budget) for f in checked_folds(rig, replays)]
+    return replays, [score(rig, replays, f, budget=budget) for f in checked_folds(rig, replays)]
 
 
 def test_the_worst_and_the_median_held_out_recording_are_shown_as_they_were_predicted(scored):
-    rig, replays, scores = scored
-    worst, median = held_out_tracks(rig, replays, scores, most=50)
+    replays, scores = scored
+    worst, median = held_out_tracks([s.held for s in scores], "joint_states.position", unit="rad", most=50)
     errors = np.sort(np.concatenate([s.by_recording for s in scores]))
     assert worst.error == errors[-1] and median.error == errors[::-1][len(errors) // 2]
     assert (worst.rank, median.rank) == ("worst", "median") and worst.signal == "joint_states.position"
@@ -40,20 +39,32 @@ def test_the_worst_and_the_median_held_out_recording_are_shown_as_they_were_pred
         assert np.abs(t.predicted - t.measured).mean() == pytest.approx(t.error, rel=0.2)
 
 
-def test_a_single_held_out_recording_is_shown_once(scored):
-    rig, replays, scores = scored
-    mine = [replace(s, by_recording=s.by_recording[:1]) for s in scores[:1]]
-
-    class OneFold(BasicServo):
-        def folds(self, replays):
-            (first, *_) = super().folds(replays)
-            return [replace(first, test=first.test[:1])]
-
-    (only,) = held_out_tracks(OneFold(), replays, mine)
-    assert only.rank == "worst"
+def test_what_a_score_shows_is_what_it_counts(scored):
+    for s in scored[1]:
+        h = s.held
+        np.testing.assert_array_equal((h.measured >= h.low) & (h.measured <= h.high), s.inside)
+        distance = np.abs(h.predicted - h.measured)[:, 0]
+        np.testing.assert_allclose([distance[h.recording == i].mean() for i in range(len(h.names))], s.by_recording)
 
 
-def test_json_brings_back_the_same_track(scored):
-    (track, _) = held_out_tracks(*scored)
+def held(names, size=1):
+    n, rng = 30, np.random.default_rng(0)
+    of = np.repeat(np.arange(len(names)), n)
+    measured = rng.normal(size=(len(of), size))
+    predicted = measured + 0.1
+    predicted[:, -1] += 0.3
+    errors, elapsed = np.arange(len(names)) + 0.5, np.tile(np.arange(n) * 0.1, len(names))
+    return Held("fold", tuple(names), errors, of, elapsed, measured, predicted, predicted - 0.2, predicted + 0.2)
+
+
+def test_a_single_held_out_recording_is_shown_once_and_of_several_joints_the_worst():
+    (only,) = held_out_tracks([held(["a"], size=3)], "joints", components=("yaw", "elbow", "wrist"))
+    assert only.rank == "worst" and only.signal == "joints wrist"
+    assert only.inside == pytest.approx(2 / 3)
+
+
+def test_json_brings_back_the_same_track():
+    (track, _) = held_out_tracks([held("ab"), held("c")], "q")
+    assert track.name == "b"
     again = Track.from_json(json.loads(json.dumps(track.to_json())))
     assert again.to_json() == track.to_json() and isinstance(again.low, np.ndarray)

@@ -171,13 +171,20 @@ class ReplayProblem:
 
     def residuals(self, values: Array) -> Array:
         """(predicted - measured) / scale, (k, samples * size)."""
-        r = (self.predict(values) - self._measured) / self.compared.scale
+        return self._scaled(self.predict(values))
+
+    def _scaled(self, predicted: Array) -> Array:
+        r = (predicted - self._measured) / self.compared.scale
         # A world that blew up must lose against every healthy one, and must not poison sums with NaN.
         return np.clip(np.nan_to_num(r, nan=1e3), -1e3, 1e3).reshape(len(r), -1)
 
     def errors(self, values: Array) -> Array:
         """Mean distance between predicted and measured per recording, in ``unit_size``, (k, recordings)."""
-        r = self.residuals(values).reshape(len(np.atleast_2d(values)), -1, self.compared.size)
+        return self.errors_of(self.predict(values))
+
+    def errors_of(self, predicted: Array) -> Array:
+        """The same of what was predicted, (k, samples, size) -> (k, recordings)."""
+        r = self._scaled(predicted).reshape(len(predicted), -1, self.compared.size)
         d = np.linalg.norm(r, axis=2) * (self.compared.scale / self.unit_size)
         return np.stack([d[:, self._episode == i].mean(axis=1) for i in range(len(self.replays))], axis=1)
 

@@ -34,6 +34,7 @@ from flyball.calibration.fit import Progress, Silent, from_unit, to_unit
 from flyball.calibration.learning import Budget, Learned, as_good, learn, on_bounds
 from flyball.calibration.problem import Replay, ReplayProblem
 from flyball.calibration.rigs import Fold, Rig, rig_for, rigs
+from flyball.calibration.tracks import Held
 from flyball.engines import engines
 from flyball.episodes.catalogue import Catalogue
 
@@ -177,6 +178,7 @@ class Score:
       inside: which held-out measurements lie within the bands, (samples, size).
       learned: from the other recordings.
       steps: substeps simulated.
+      held: the recordings held out, as they were predicted; to be looked at.
     """
 
     error: FoldError
@@ -184,6 +186,7 @@ class Score:
     inside: NDArray[np.bool_]
     learned: Learned
     steps: int
+    held: Held | None = None
 
 
 def score(
@@ -199,11 +202,17 @@ def score(
     budget, progress = budget or Budget(), progress or Silent()
     learned = learn(rig, [r for r in replays if r.name in fold.train], seed=seed, budget=budget, progress=progress)
     test = problem_of(rig, [r for r in replays if r.name in fold.test], learned.problem.paths, budget.threads)
-    before, after = test.errors(np.stack([_nominal(test), learned.best]))
-    inside = learned.inside(test)
+    predicted = test.predict(np.stack([_nominal(test), learned.best]))
+    before, after = test.errors_of(predicted)
+    low, high = learned.bands.limits(test.predict(learned.samples(learned.tracks)), test.elapsed)
+    inside = (test.measured >= low) & (test.measured <= high)
     error = FoldError(fold.name, float(before.mean()), float(after.mean()), learned.error, float(inside.mean()))
     progress.note(f"{rig.name}: {fold.name} held out, error {error.after:.4g} {rig.unit}")
-    return Score(error, after, inside, learned, learned.steps + test.steps)
+    held = Held(
+        fold.name, tuple(r.name for r in test.replays), after, test.episode, test.elapsed, test.measured, predicted[1],
+        low, high,
+    )  # fmt: skip
+    return Score(error, after, inside, learned, learned.steps + test.steps, held)
 
 
 def problem_of(rig: Rig, replays: Sequence[Replay], paths: Sequence[str], threads: int = 1) -> ReplayProblem:

@@ -1,6 +1,7 @@
 """Replays to look at: what was measured against what a fit that had not seen it predicts, with its band.
 
-In: a rig, recordings and the scores of its folds. Out: ``Track``s of the worst and of the median held-out recording.
+In: held-out recordings as they were predicted, one ``Held`` per fold. Out: ``Track``s of the worst and of the median
+held-out recording.
 """
 
 from __future__ import annotations
@@ -12,11 +13,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flyball.calibration.problem import Replay
-from flyball.calibration.recordings import Score, checked_folds, problem_of
-from flyball.calibration.rigs import Rig
-
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """The recordings that a fold holds out, and what the others say of them.
+
+    Attributes:
+      fold: name of the fold.
+      names: of its recordings.
+      errors: of each, in the unit of the report, (recordings,).
+      recording: which of them a sample belongs to, (samples,).
+      elapsed: time of every sample since the start of its recording [s], (samples,).
+      measured, predicted: by the best fit, (samples, size).
+      low, high: the 90 % band, (samples, size).
+    """
+
+    fold: str
+    names: tuple[str, ...]
+    errors: Array
+    recording: NDArray[np.int_]
+    elapsed: Array
+    measured: Array
+    predicted: Array
+    low: Array
+    high: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,48 +82,25 @@ class Track:
 
 
 def held_out_tracks(
-    rig: Rig, replays: Sequence[Replay], scores: Sequence[Score], *, labels: Sequence[str] = (), most: int = 500
+    folds: Sequence[Held], signal: str, *, components: Sequence[str] = (), unit: str = "", most: int = 500
 ) -> list[Track]:
-    """The worst and the median held-out recording.
+    """The worst and the median held-out recording; one when there is only one.
 
     Args:
-      replays: all recordings, as they were scored.
-      scores: one per fold, in the order of the rig's folds.
-      labels: names of the compared signal's components; default: their numbers.
+      signal: that was compared; its components' names, default their numbers; its unit.
       most: samples kept per track.
     """
-    held = [
-        (float(error), name, k)
-        for k, (fold, score) in enumerate(zip(checked_folds(rig, replays), scores, strict=True))
-        for name, error in zip(_in_order(replays, fold.test), score.by_recording, strict=True)
-    ]
-    held.sort(reverse=True)
-    chosen = {"worst": held[0], "median": held[len(held) // 2]}
-    if len(held) == 1:
-        chosen.pop("median")
-    return [_track(rig, replays, scores[k], name, rank, error, labels, most)
-            for rank, (error, name, k) in chosen.items()]  # fmt: skip
-
-
-def _in_order(replays: Sequence[Replay], names: Sequence[str]) -> list[str]:
-    return [r.name for r in replays if r.name in names]
-
-
-def _track(
-    rig: Rig, replays: Sequence[Replay], score: Score, name: str, rank: str, error: float, labels: Sequence[str],
-    most: int,
-) -> Track:  # fmt: skip
-    learned = score.learned
-    problem = problem_of(rig, [r for r in replays if r.name == name], learned.problem.paths)
-    predicted = problem.predict(learned.best[None])[0]
-    low, high = learned.bands.limits(problem.predict(learned.samples(learned.tracks)), problem.elapsed)
-    c = int(np.argmax(np.abs(predicted - problem.measured).mean(axis=0)))
-    inside = (problem.measured >= low) & (problem.measured <= high)
-    keep = np.unique(np.linspace(0, len(predicted) - 1, min(most, len(predicted))).astype(int))
-    shown = (x[keep, c] for x in (problem.measured, predicted, low, high))
-    several = rig.compared.size > 1
-    part = f" {labels[c] if c < len(labels) else c}" if several else ""
-    return Track(
-        name, rank, score.error.name, rig.compared.signal + part, rig.unit if rig.unit_size == 1.0 else "",
-        error, float(inside.mean()), problem.elapsed[keep], *shown,
-    )  # fmt: skip
+    ranked = sorted(((h.errors[i], h.names[i], h, i) for h in folds for i in range(len(h.names))), key=lambda r: -r[0])
+    chosen = {"worst": ranked[0], "median": ranked[len(ranked) // 2]} if len(ranked) > 1 else {"worst": ranked[0]}
+    out = []
+    for rank, (error, name, h, i) in chosen.items():
+        mine = np.flatnonzero(h.recording == i)
+        c = int(np.argmax(np.abs(h.predicted[mine] - h.measured[mine]).mean(axis=0)))
+        inside = (h.measured[mine] >= h.low[mine]) & (h.measured[mine] <= h.high[mine])
+        keep = mine[np.unique(np.linspace(0, len(mine) - 1, min(most, len(mine))).astype(int))]
+        part = f" {components[c] if c < len(components) else c}" if h.measured.shape[1] > 1 else ""
+        shown = (x[keep, c] for x in (h.measured, h.predicted, h.low, h.high))
+        out.append(
+            Track(name, rank, h.fold, signal + part, unit, float(error), float(inside.mean()), h.elapsed[keep], *shown)
+        )
+    return out
