@@ -4,8 +4,8 @@ import mujoco
 import numpy as np
 import pytest
 
-from flyball.base import Unsupported
-from flyball.engines import engines
+from flyball.base import NotPossible, Unsupported
+from flyball.engines import engines, traits
 from flyball.engines.newton import model as importer
 from flyball.engines.newton.engine import NewtonEngine
 from flyball.engines.newton.materials import contact_pairs, friction, meetings, restitution
@@ -63,6 +63,17 @@ def test_every_engine_of_the_table_says_what_it_is():
         engine = engines.in_process(name)()
         assert engine.name == name and "newton 1." in engine.version
         assert any(level != "unsupported" for level in engine.capabilities.values())
+        assert traits(engine).precision == "single" and "compile" in traits(engine).warm_up
+
+
+def test_only_ports_of_mujoco_share_a_formulation():
+    votes = {}
+    for name in engines.names():
+        try:
+            votes.setdefault(traits(engines.in_process(name)()).formulation, []).append(name)
+        except NotPossible:  # Drake, where it is not installed
+            continue
+    assert [v for v in votes.values() if len(v) > 1] == [["mujoco", "mujoco-warp"]]
 
 
 def test_pairs_that_may_touch_are_mujocos():

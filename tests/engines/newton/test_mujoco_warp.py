@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("mujoco_warp")
-
 from flyball.base import Unsupported
 from flyball.engines.mujoco import MujocoEngine
 from flyball.engines.newton.engine import MujocoWarpEngine
