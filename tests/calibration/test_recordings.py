@@ -127,8 +127,11 @@ def test_a_workspace_is_calibrated_once_and_remembers(tmp_path, bench, monkeypat
         raise AssertionError("fitted again")
 
     monkeypatch.setattr("flyball.calibration.recordings.calibrate", explode)
-    (second,) = calibrate_recordings(workspace.path, rig="servo-pendulum", seed=1, budget=budget)
+    tracks = {}
+    (second,) = calibrate_recordings(workspace.path, rig="servo-pendulum", seed=1, budget=budget, tracks=tracks)
     assert second.digest == first.digest
+    (shown,) = tracks.values()
+    assert [t.rank for t in shown] == ["worst", "median"] and {t.fold for t in shown} <= {"kp 100", "kp 200"}
     (artifact,) = workspace.store.find("calibration", rig="servo-pendulum")
     assert set(artifact.parents) >= set(first.data)
     assert json.loads(workspace.store.get(artifact.digest))["verdict"] == first.verdict

@@ -34,7 +34,7 @@ from flyball.calibration.fit import Progress, Silent, from_unit, to_unit
 from flyball.calibration.learning import Budget, Learned, as_good, learn, on_bounds
 from flyball.calibration.problem import Replay, ReplayProblem
 from flyball.calibration.rigs import Fold, Rig, rig_for, rigs
-from flyball.calibration.tracks import Held
+from flyball.calibration.tracks import Held, Track, held_out_tracks
 from flyball.engines import engines
 from flyball.episodes.catalogue import Catalogue
 
@@ -52,6 +52,7 @@ def calibrate_recordings(
     seed: int = 0,
     budget: Budget | None = None,
     progress: Progress | None = None,
+    tracks: dict[str, list[Track]] | None = None,
 ) -> list[Calibration]:
     """Calibrate every rig that the workspace has recordings of.
 
@@ -60,6 +61,7 @@ def calibrate_recordings(
     Args:
       rig: only this one.
       seed: of everything random.
+      tracks: is filled with replays to look at, by name of the rig.
 
     Raises:
       Missing: no such rig, or no episodes of one.
@@ -100,19 +102,42 @@ def calibrate_recordings(
             "seed": seed,
             "budget": replace(budget, threads=1),
         }
+        scores: list[Score] = []
         made = functools.partial(
-            calibrate, body, list(replays.values()), data=list(replays), seed=seed, budget=budget, progress=progress
-        )
+            calibrate, body, list(replays.values()), data=list(replays), seed=seed, budget=budget, progress=progress,
+            scores=scores,
+        )  # fmt: skip
         artifact = step(
             place.store, _PRODUCER, VERSION, inputs, functools.partial(_to_json, made), kind="calibration",
             labels={"rig": name, "seed": seed},
         )  # fmt: skip
+        if scores or tracks is not None:
+            shown = functools.partial(_tracks_json, body, scores, made)
+            stored = step(place.store, f"{_PRODUCER}.tracks", VERSION, inputs, shown, kind="calibration tracks")
+            if tracks is not None:
+                tracks[name] = [Track.from_json(t) for t in json_of(place.store, stored)]
         out.append(Calibration.from_json(json_of(place.store, artifact), where=artifact.digest[:12]))
     return out
 
 
 def _to_json(made: Callable[[], Calibration]) -> dict[str, Any]:
     return made().to_json()
+
+
+def _tracks_json(rig: Rig, scores: list[Score], made: Callable[[], Calibration]) -> list[dict[str, Any]]:
+    """Tracks of the scores; where the calibration was stored without them, of the same scores once more."""
+    if not scores:
+        made()
+    return [t.to_json() for t in tracks_of(rig, scores)]
+
+
+def tracks_of(rig: Rig, scores: Sequence[Score]) -> list[Track]:
+    """Replays to look at: the worst and the median held-out recording."""
+    parts = [f.partition(":")[2].rpartition(".")[0] for f in rig.compared.fields]
+    return held_out_tracks(
+        [s.held for s in scores if s.held is not None], rig.compared.signal, components=parts if len(parts) > 1 else (),
+        unit=rig.unit if rig.unit_size == 1.0 else "",
+    )  # fmt: skip
 
 
 def calibrate(
@@ -123,6 +148,7 @@ def calibrate(
     seed: int = 0,
     budget: Budget | None = None,
     progress: Progress | None = None,
+    scores: list[Score] | None = None,
 ) -> Calibration:
     """Fit a rig's scene to recordings and say how well that carries over to recordings held out.
 
@@ -131,13 +157,14 @@ def calibrate(
 
     Args:
       data: digests of the episodes, for the record.
+      scores: is filled with those of the folds.
 
     Raises:
       InputError: no motion, or too few recordings.
     """
-    budget, progress = budget or Budget(), progress or Silent()
+    budget, progress, scores = budget or Budget(), progress or Silent(), [] if scores is None else scores
     folds = checked_folds(rig, replays)
-    scores = [score(rig, replays, fold, seed=seed, budget=budget, progress=progress) for fold in folds]
+    scores += [score(rig, replays, fold, seed=seed, budget=budget, progress=progress) for fold in folds]
     if len(folds) == 1:
         answer = scores[0].learned
     else:
