@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from operator import attrgetter
 
+import mjcf_table as table
 import mujoco
 import numpy as np
 import pytest
@@ -105,6 +107,34 @@ def test_files_with_hard_names_stay_inside_the_folder(rich, tmp_path):
     evil = dataclasses.replace(load(rich), name="../../evil/../name")
     path, _ = UrdfFormat().write(evil, tmp_path / "o")
     assert path.parent == tmp_path / "o" and load(path).name == "../../evil/../name"
+
+
+@pytest.mark.parametrize("path", ["option", "statistic", "size", "visual/global", "visual/headlight"])
+def test_settings_of_the_whole_model_travel_in_the_sidecar(tmp_path, path):
+    (tmp_path / "m.xml").write_text(table.settings_model(path))
+    (tmp_path / "o").mkdir()
+    first = load(tmp_path / "m.xml")
+    second = load(UrdfFormat().write(first, tmp_path / "o")[0])
+    group = {"option": "opt", "statistic": "stat", "visual/global": "vis.global_", "visual/headlight": "vis.headlight"}
+    a, b = (attrgetter(group[path])(m.compile()) if path in group else m.compile() for m in (first, second))
+    names = ("nuserdata", "njmax", "nconmax") if path == "size" else [k for k in dir(a) if k[0] != "_"]
+    for name in names:
+        np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=1e-6, err_msg=name)
+
+
+def test_what_else_an_author_may_say_of_elements_travels_and_mesh_sites_are_listed(tmp_path):
+    (tmp_path / "m.xml").write_text(
+        '<mujoco><asset><mesh name="m" vertex="0 0 0 1 0 0 0 1 0 0 0 1"/></asset><worldbody><body name="b" user="1 2">'
+        '<joint name="j" group="2" user="3"/><geom name="g" size=".1" user="4"/><site name="s" group="3" rgba="1 0 0 1"/>'
+        '<site name="t" type="mesh" mesh="m"/><site name="v" pos=".1 0 0"/></body></worldbody><tendon><spatial name="p" width=".01" rgba="0 1 0 1">'
+        '<site site="s"/><site site="v"/></spatial></tendon>'
+        '<actuator><muscle name="u" joint="j" lengthrange=".1 .9" group="1" user="5"/></actuator></mujoco>'
+    )
+    (tmp_path / "o").mkdir()
+    first = load(tmp_path / "m.xml")
+    path, lost = UrdfFormat().write(first, tmp_path / "o")
+    assert lost == ["site t: the sidecar does not carry mesh sites"]
+    assert [c.line() for c in diff(first.model, load(path).model).changes] == ["site t: lost"]
 
 
 def test_textures_and_height_fields_are_listed_as_lost(tmp_path):

@@ -149,8 +149,10 @@ def geom_physics(g: Geom) -> dict[str, str]:
     return a
 
 
-def site(s: Site) -> Spelled:
-    """A site."""
+def site(s: Site) -> Spelled | None:
+    """A site; one in the shape of a mesh is not carried."""
+    if s.kind == "mesh":
+        return None
     a = _Attributes(name=s.name)
     a.put("type", s.kind, "sphere")
     a |= pose(s.pos, s.quat)
