@@ -9,7 +9,9 @@ from flyball.calibration.fleet import Fitted
 from flyball.calibration.residual import (
     REPLAY_ERROR,
     attempt_residuals,
+    frictions,
     recording_residuals,
+    replay_errors,
     shifted,
     watched_paths,
 )
@@ -19,6 +21,7 @@ from flyball.tasks import tasks
 from flyball.tasks.world import World
 
 RIG = ServoPendulum()
+RUBS = "servo: all friction"
 
 
 @pytest.fixture(scope="module")
@@ -37,18 +40,32 @@ def found(calibration, **factors):
     return r, dict(zip(r.streams, r.values.tolist(), strict=True))
 
 
-@pytest.mark.parametrize("part", ["friction", "armature"])
-def test_wear_shows_most_in_its_own_parameter_and_by_the_right_amount(calibration, part):
+def test_wear_shows_most_in_its_own_parameter_and_by_the_right_amount(calibration):
     r, sound = found(calibration)
-    _, worn = found(calibration, **{part: 1.2})
-    assert r.streams == (*TRUTH, "servo: all friction", REPLAY_ERROR) and r.regime == "kp 400" and r.duration_s == pytest.approx(3, abs=0.05)
-    change = {p: worn[p] - sound[p] for p in TRUTH}
-    path = f"servo.{part}"
+    _, worn = found(calibration, armature=1.2)
+    assert r.streams == (*TRUTH, RUBS, REPLAY_ERROR)
+    assert r.regime == "kp 400" and r.duration_s == pytest.approx(3, abs=0.05)
+    change, path = {p: worn[p] - sound[p] for p in TRUTH}, "servo.armature"
     value = shifted(RIG.scene.parameter(path), TRUTH[path], change[path])
     assert value / TRUTH[path] == pytest.approx(1.2, abs=0.05)
     # Half of what moved leaks at most: inertia and delay act alike while the motion is slow.
     assert all(abs(c) < 0.5 * abs(change[path]) for p, c in change.items() if p != path)
     assert worn[REPLAY_ERROR] > sound[REPLAY_ERROR] + 0.5
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.2, 1.4])
+def test_friction_of_a_joint_is_one_number(calibration, factor):
+    _, sound = found(calibration)
+    _, worn = found(calibration, friction=factor)
+    # One step along the secant of +20 %: exact there but for the encoder's steps, elsewhere to a quarter of the change.
+    off = np.exp(worn[RUBS] - sound[RUBS]) - factor
+    assert abs(off) < (0.01 if factor == 1.2 else 0.25 * abs(factor - 1))
+    assert worn[REPLAY_ERROR] > sound[REPLAY_ERROR] + 0.5
+
+
+def test_friction_is_gathered_by_joint():
+    paths = ("a.friction", "a.damping", "b.load_friction", "b.friction", "frictions.mass")
+    assert frictions(paths) == {"a: all friction": ("a.friction",), "b: all friction": paths[2:4]}
 
 
 def test_several_recordings_together_are_what_each_is_alone(calibration):
@@ -78,6 +95,16 @@ def test_an_arm_that_softens_shows_it():
     # Half of the change at least: the box keeps some of it from being seen, and one step does not go all the way.
     assert max(abs(g - 1) for g in gain[:2]) < 0.03 and 0.75 < min(gain[2:]) <= max(gain[2:]) < 0.9
     assert attempt_residuals(task, fitted, logged)[0].regime == task.name
+
+
+def test_replay_errors_tell_which_calibration_is_the_better_one():
+    task, n = tasks.load("lift-fragile-v1"), 3
+    paths = tuple(p.path for p in task.scene.parameters)
+    values = task.scene.nominal(n) | {"arm.gain_scale": np.full(n, 0.8)}
+    logged = World(task, n).run(task.expert(task.told(values)), values, range(n))
+    stale, right = (Fitted(paths, np.array([[v[p][0] for p in paths]]), 0) for v in (task.scene.nominal(1), values))
+    errors = replay_errors(task, [stale, right], logged)
+    assert errors.shape == (2, n) and (errors[1] < 0.8 * errors[0]).all()
 
 
 def test_only_what_moves_a_replay_is_watched():

@@ -18,7 +18,7 @@ four motions it scatters by 9 % of the friction within a gain, the shift of the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -33,6 +33,7 @@ from flyball.calibration.problem import Replay, ReplayProblem
 from flyball.calibration.rigs import Rig
 from flyball.scenes import Parameter
 from flyball.tasks import Task
+from flyball.tasks.task import Values
 from flyball.tasks.world import Attempts, World
 
 Array = NDArray[np.float64]
@@ -138,24 +139,43 @@ def attempt_residuals(
     paths = tuple(p.path for p in ps)
     out = []
     for i in range(len(logged.events)):
-        real = {k: x[i : i + 1] for k, x in logged.signals.items()}
-        tiled = {k: np.repeat(x, len(units), axis=0) for k, x in real.items()}
-        actions = np.concatenate([tiled[s.name] for s in task.embodiment.actions], axis=-1)
-        replay = world.replay(full, actions, task.seen_starts(tiled, full))
-        columns, off = [], np.zeros(actions.shape[1])
-        for spec in task.embodiment.observations:
-            y = real[spec.name][0]
-            spread = y.std(axis=0)
-            # A sensor says no more than its noise lets it, a model no more than a share of what there is to explain.
-            scale = np.hypot(np.asarray(task.noise[spec.name]), MODEL * spread)
-            apart = np.nan_to_num(replay.signals[spec.name] - y, nan=1e3, posinf=1e3, neginf=-1e3)
-            columns.append(apart / np.maximum(scale, 1e-9))
-            usual = np.maximum(spread, 5 * np.asarray(task.noise[spec.name]))
-            off = np.maximum(off, ((apart / np.maximum(usual, 1e-9)) ** 2).mean(axis=2).max(axis=0))
-        weight = 1 / np.sqrt(1 + np.maximum.accumulate(off))
-        r = (np.concatenate(columns, axis=2) * weight[:, None]).reshape(len(units), -1)
+        r = _weighed(task, world, full, {k: x[i : i + 1] for k, x in logged.signals.items()})
         out.append(_residual(paths, r, steps, task.horizon_s, task.name if regimes is None else regimes[i]))
     return out
+
+
+def replay_errors(task: Task, fits: Sequence[Fitted], logged: Attempts, *, threads: int = 1) -> Array:
+    """How well each of some calibrations of a robot replays its logged attempts, at its marginal medians.
+
+    Returns:
+      Root mean squares of scaled residuals, (fits, attempts); see ``attempt_residuals``. 1: sensor noise alone.
+    """
+    full = task.scene.nominal(len(fits))
+    for i, fitted in enumerate(fits):
+        for path, x in fitted.values().items():
+            full[path][i] = np.median(x)
+    world = World(task, len(fits), threads=threads)
+    logs = ({k: x[i : i + 1] for k, x in logged.signals.items()} for i in range(len(logged.events)))
+    return np.stack([np.sqrt((_weighed(task, world, full, real) ** 2).mean(axis=1)) for real in logs], axis=1)
+
+
+def _weighed(task: Task, world: World, values: Values, real: Mapping[str, Array]) -> Array:
+    """Scaled differences of replays with values (k,) from one log, signals (1, T, size), weighted as told above."""
+    tiled = {k: np.repeat(x, world.n, axis=0) for k, x in real.items()}
+    actions = np.concatenate([tiled[s.name] for s in task.embodiment.actions], axis=-1)
+    replay = world.replay(values, actions, task.seen_starts(tiled, values))
+    columns, off = [], np.zeros(actions.shape[1])
+    for spec in task.embodiment.observations:
+        y = real[spec.name][0]
+        spread = y.std(axis=0)
+        # A sensor says no more than its noise lets it, a model no more than a share of what there is to explain.
+        scale = np.hypot(np.asarray(task.noise[spec.name]), MODEL * spread)
+        apart = np.nan_to_num(replay.signals[spec.name] - y, nan=1e3, posinf=1e3, neginf=-1e3)
+        columns.append(apart / np.maximum(scale, 1e-9))
+        usual = np.maximum(spread, 5 * np.asarray(task.noise[spec.name]))
+        off = np.maximum(off, ((apart / np.maximum(usual, 1e-9)) ** 2).mean(axis=2).max(axis=0))
+    weight = 1 / np.sqrt(1 + np.maximum.accumulate(off))
+    return (np.concatenate(columns, axis=2) * weight[:, None]).reshape(world.n, -1)
 
 
 def watched_paths(task: Task, fitted: Fitted) -> tuple[str, ...]:

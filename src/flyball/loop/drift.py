@@ -127,6 +127,7 @@ class Subject:
       together: streams of several parameters, see ``residual.frictions``.
       residual: of one of them; None where there is nothing to compare with.
       again: what calibrates it again.
+      last_ns: start of the last episode that was fitted [ns].
     """
 
     robot: str
@@ -137,6 +138,7 @@ class Subject:
     rows: Sequence[EpisodeRow]
     residual: Callable[[Episode], Residual | None]
     again: str
+    last_ns: int = 0
     together: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
@@ -178,6 +180,30 @@ def watch(
             run_next=f"flyball calibrate --workspace {workspace.path}",
         )  # fmt: skip
     return [look(workspace.store, s, hours=hours, baseline=baseline, seed=seed, progress=progress) for s in subjects]
+
+
+def alarms(workspace: Workspace) -> list[dict[str, Any]]:
+    """What the loop did about robots that drifted, in order; see ``loop.upkeep``."""
+    return workspace.store.rows("alarm")
+
+
+def serviced(workspace: Workspace, robot: str) -> str:
+    """Write down that a robot was repaired: its attempts so far no longer describe it.
+
+    Returns:
+      What happens now, in one line.
+
+    Raises:
+      Missing: the loop has not calibrated such a robot.
+    """
+    store = workspace.store
+    standings = [row["standing"] for row in store.rows("turn") if "standing" in row]
+    known = sorted(standings[-1]["fits"]) if standings else []
+    if robot not in known:
+        raise Missing.named("robot", robot, known, run_next="flyball drift")
+    starts = [r.start_ns for r in Catalogue(store).query() if r.robot == robot]
+    store.put_row("serviced", robot, {"after_ns": max(starts, default=0)})
+    return f"{robot}: serviced; the loop calibrates it again from its next attempts"
 
 
 def look(
@@ -301,7 +327,7 @@ def _set_ups(workspace: Workspace) -> Iterator[Subject]:
             yield Subject(
                 robot or name, name, digest, parameters, tuple(calibration.best.tolist()),
                 _after(own, set(calibration.data)), residual,
-                f"flyball calibrate --rig {name} --workspace {workspace.path}", frictions(calibration.paths),
+                f"flyball calibrate --rig {name} --workspace {workspace.path}", together=frictions(calibration.paths),
             )  # fmt: skip
 
 
@@ -328,7 +354,7 @@ def fleet_subjects(store: Store, standing: Standing) -> Iterator[Subject]:
         yield Subject(
             robot, task.name, digest, parameters, tuple(float(np.median(samples[p.path])) for p in parameters),
             _after([r for r in rows if r.task == task.name], {r.digest for r in learned}), residual,
-            "let the loop calibrate it again",
+            "let the loop calibrate it again", max(r.start_ns for r in learned),
         )  # fmt: skip
 
 

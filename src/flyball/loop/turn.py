@@ -33,8 +33,9 @@ class Turn(Stages):
         row = attempts.count(self, episodes)
         gap = fitting.gap(self, episodes, standing)
         sick, changed = attempts.triage(self, episodes, standing)
-        standing, worn, drift = upkeep.upkeep(self, standing, changed)
-        sick = attempts.known(self, [*sick, *(r for r in worn if r not in sick)], standing)
+        kept = upkeep.upkeep(self, standing, changed)
+        standing = kept.standing
+        sick = attempts.known(self, list(dict.fromkeys([*sick, *kept.again, *kept.anew])), standing)
         row |= {
             "turn": number,
             "gap": gap,
@@ -42,7 +43,7 @@ class Turn(Stages):
             "verdict": "nothing to learn",
             "reproduced": {"n": 0, "of": 0},
             "changed": sorted(changed),
-            "drift": drift,
+            "drift": list(kept.alarms),
             "maintenance": [a["robot"] for a in upkeep.maintenance(self, standing)],
             "release": standing.release,
             "kept_demonstrations": 0,
@@ -51,7 +52,7 @@ class Turn(Stages):
         since = {r: number if r in changed else standing.since.get(r, 0) for r in self.operator.robots}
         standing = replace(standing, since=since, success=row.pop("success_by_robot"))
         if sick:
-            standing = self.learn(episodes, sick, [*changed, *worn], standing, row)
+            standing = self.learn(episodes, sick, [*changed, *kept.anew], standing, row)
         row["deployed"] = standing.release
         row["seconds"] = {k: round(v, 2) for k, v in self.seconds.items()}
         row["seconds"]["overhead"] = round(time.monotonic() - began - sum(self.seconds.values()), 2)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from flyball.calibration.fleet import Fitted, ReplayConfig, fit_robot, pick
 from flyball.calibration.reproduction import gap, reproduce
-from flyball.calibration.residual import attempt_residuals
+from flyball.calibration.residual import attempt_residuals, replay_errors
 from flyball.datagen.demonstrations import DemonstrationConfig, Demonstrations, demonstrate
 from flyball.learning.flow import FlowConfig, train
 from flyball.learning.recipe import TrainedPolicy
@@ -73,6 +73,12 @@ def residuals(task_name: str, logged: Attempts, fitted: Mapping[str, Any], regim
     task: Task = tasks.load(task_name)
     found = attempt_residuals(task, fitted_from(fitted), logged, regimes=regimes)
     return [r.values.tolist() for r in found]
+
+
+def compare_replays(task_name: str, logged: Attempts, fits: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Error of each calibration's replays of some attempts: geometric mean, in deviations of the sensors."""
+    found = replay_errors(tasks.load(task_name), [fitted_from(f) for f in fits], logged)
+    return np.exp(np.log(found).mean(axis=1)).tolist()
 
 
 def replay_failures(

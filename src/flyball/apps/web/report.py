@@ -32,6 +32,7 @@ def render(document: Mapping[str, Any]) -> str:
         _failures(turns),
         _parameters(document),
         _rollout(document),
+        _drift(turns),
         _time(turns),
     ]
     title = "Flyball: one run of the loop"
@@ -295,6 +296,30 @@ def _rollout(document: Mapping[str, Any]) -> str:
         ],
     )
     return _figure("Rollout", sentence, timeline(events, robots, kinds, sentence), table)
+
+
+def _drift(turns: Sequence[Mapping[str, Any]]) -> str:
+    """Alarms of the drift test; nothing while there are none."""
+    alarms = [a for t in turns for a in t.get("drift") or ()]
+    waiting = turns[-1].get("maintenance") or [] if turns else []
+    if not alarms and not waiting:
+        return ""
+    solved = sum(a["action"] == "recalibrated" for a in alarms)
+    sentence = f"{len(alarms)} alarms of drift; {solved} times the robot was calibrated again."
+    sentence += f" Waiting for maintenance: {', '.join(waiting)}." if waiting else " No robot waits for maintenance."
+    rows = [
+        (
+            a["turn"],
+            a["robot"],
+            a["since"],
+            ", ".join(f"{m['path']} {m['text']}" for m in a["moved"]) or a["stream"],
+            "{before:.3g} to {after:.3g}".format(**a["error"]) if a.get("error") else "–",
+            a["action"],
+        )
+        for a in alarms
+    ]
+    table = _table(("turn", "robot", "since attempt", "what moved", "held-out error", "done"), rows)
+    return f"<section><h2>Drift</h2><p class=says>{escape(sentence)}</p>{table}</section>"
 
 
 def _time(turns: Sequence[Mapping[str, Any]]) -> str:
