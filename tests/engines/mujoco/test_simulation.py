@@ -155,6 +155,7 @@ def test_a_damping_of_its_own_outlives_a_change_of_the_gain():
         ({"geom:box.restitution": np.array([1.2])}, r"\[0, 0.99\]"),
         ({"body:box.mass": np.array([0.0])}, "more than 0"),
         ({"geom:box.size_scale": np.ones((1, 3))}, r"finite, \(1,\)"),
+        ({"geom:floor.size_scale": np.ones(1), "body:box.mass": np.ones(1)}, "size_scale: a plane"),
         ({"world:gravity": np.zeros((1, 2))}, r"\(1, 3\)"),
         ({"body:box.mass": np.array([2.0]), "body:nobody.mass": np.array([1.0])}, "no body named 'nobody'"),
     ],

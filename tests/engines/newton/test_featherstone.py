@@ -129,6 +129,19 @@ def test_parameters_act(engine):
         sim.set({"geom:x.solref": np.ones((3, 2))})
 
 
+def test_shapes_are_scaled_per_world(engine):
+    sim = engine.open(CASE.scene, 3)
+    start = sim.worlds.model.shape_scale.numpy().reshape(3, -1, 3).copy()
+    sim.set({"geom:box.size_scale": np.array([0.5, 1.0, 2.0])})
+    ratio = sim.worlds.model.shape_scale.numpy().reshape(3, -1, 3)[:, :, 0] / np.where(start[..., 0], start[..., 0], 1)
+    box = int(sim.worlds.shapes[sim.model.geom("box").id])
+    np.testing.assert_allclose(ratio[:, box], [0.5, 1.0, 2.0])
+    np.testing.assert_allclose(np.delete(ratio, box, axis=1).max(axis=1), 1.0)
+    assert sim.worlds.model.shape_collision_radius.numpy().reshape(3, -1)[:, box] == pytest.approx(
+        np.array([0.5, 1, 2]) * np.sqrt(0.05**2 + 0.04**2 + 0.03**2), rel=1e-5
+    )
+
+
 def test_a_world_that_explodes_is_reported_and_stands_still(engine):
     sim = engine.open(CASE.scene, 3)
     sim.push("box", np.array([[2e3, 0, 0, 0, 0, 0.0]]), np.array([1]))  # finite, and out of this world
