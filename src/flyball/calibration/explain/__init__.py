@@ -8,6 +8,7 @@ Nobody's hidden truth is read: everything comes from the log, the calibration an
 
 from flyball.calibration.explain.case import Case
 from flyball.calibration.explain.crash import CrashTest
-from flyball.calibration.explain.explanation import Explanation, explain
+from flyball.calibration.explain.explainer import explain
+from flyball.calibration.explain.explanation import Explanation
 
 __all__ = ["Case", "CrashTest", "Explanation", "explain"]
