@@ -213,3 +213,18 @@ def test_a_free_joint_and_bodies_without_inertia_come_back(tmp_path: Path) -> No
     before, after, losses, _ = back(mjcf, tmp_path / "m.usda")
     assert losses == [] and [c.line() for c in diff(facts(before), facts(after)).changes] == []
     assert after.body("tip").mass == 0.3 and not after.body("tip").inertia.any()
+
+
+def test_a_flat_mesh_is_seen_and_one_that_would_be_touched_is_a_loss(tmp_path: Path) -> None:
+    flat = 'vertex="0 0 0 1 0 0 0 1 0 1 1 0" face="0 1 2 1 3 2" inertia="shell"'
+    mjcf = f"""<mujoco><asset><mesh name="m" {flat}/></asset><worldbody><geom name="g" type="mesh" mesh="m" contype="0"
+    conaffinity="0"/><body name="b"><freejoint/><geom size=".1"/></body></worldbody></mujoco>"""
+    before, after, losses, _ = back(mjcf, tmp_path / "m.usda")
+    assert losses == [] and diff(facts(before), facts(after)).equal
+
+    from pxr import Usd, UsdPhysics
+
+    stage = Usd.Stage.Open(str(tmp_path / "m.usda"))
+    UsdPhysics.CollisionAPI.Apply(next(p for p in stage.Traverse() if p.GetName() == "g"))
+    stage.Save()
+    assert "a mesh without volume" in read_here(tmp_path / "m.usda").losses[0]

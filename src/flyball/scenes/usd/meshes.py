@@ -10,7 +10,7 @@ import hashlib
 from typing import Any
 
 import numpy as np
-from pxr import Usd, UsdGeom
+from pxr import Usd, UsdGeom, UsdPhysics
 
 from flyball.robots.models.meshes import obj
 from flyball.robots.models.model import Array
@@ -90,11 +90,13 @@ class Meshes:
         hull = self.values.get(prim, "newton:maxHullVertices", "Int")
         small = points.astype(np.float32)
         key = hashlib.sha256(small.tobytes() + faces.astype(np.int32).tobytes() + str(hull).encode()).hexdigest()
+        size = float(np.ptp(points, axis=0).max())
+        rank = np.linalg.matrix_rank(points - points.mean(axis=0), tol=1e-6 * size) if size > 0 else 0
+        # what is flat can be seen, and touched by nothing
+        if rank < 2 or (rank < 3 and prim.HasAPI(UsdPhysics.CollisionAPI)):
+            return None
         name = self._known.get(key)
         if name is None:
-            size = float(np.ptp(points, axis=0).max())
-            if size <= 0 or np.linalg.matrix_rank(points - points.mean(axis=0), tol=1e-6 * size) < 3:
-                return None
             name, n = own, 2
             while name in self.entries:
                 name, n = f"{own}_{n}", n + 1
@@ -105,7 +107,9 @@ class Meshes:
             volume = _volume(points, faces)
             if hull is not None and hull >= 4:
                 entry["maxhullvert"] = word(hull)
-            if volume < FLAT * size**3:
+            if rank < 3:
+                entry["inertia"], volume = "shell", 0.0
+            elif volume < FLAT * size**3:
                 # open or inside-out: its volume says nothing, its hull's does
                 entry["inertia"] = "convex"
                 volume = float(np.prod(np.ptp(points, axis=0))) / 2
