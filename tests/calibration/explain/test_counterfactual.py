@@ -102,3 +102,18 @@ def test_the_margin_map_shows_the_boundary():
 def test_variants_join_and_split():
     v = joined([worlds(8.0, [0.5]), worlds(9.0, [0.6, 0.7])])
     assert v.told[:, 0].tolist() == [8, 9, 9] and v.take(np.array([2])).values["friction"].tolist() == [0.7]
+
+
+def test_samples_that_need_more_than_those_looked_at_first_are_answered_too():
+    law = Law(lambda force, friction: force * friction > 5.0)
+    friction = [0.5, 0.5] + [0.42] * 8  # 25 % more force, and 49 %
+    (found,) = least_changes(law, worlds(8.0, friction), [FORCE], [None], Budget(first=2, grid=24))
+    assert found.flips == 1 and found.change == pytest.approx(5 / 0.42 / 8 - 1, abs=0.03)
+
+
+def test_a_band_has_no_far_end_where_nothing_helps_many_of_the_samples():
+    law = Law(lambda force, friction: (force * friction > 5.0) & (force < 14.0))
+    friction = [0.5] * 6 + [0.3] * 4  # those would need 16.7 N, and 14 N crush
+    (found,) = least_changes(law, worlds(8.0, friction), [FORCE], [None], Budget(grid=24))
+    assert found.flips == pytest.approx(0.6) and found.high == np.inf and found.text().endswith(", open]")
+    assert found.low <= 0.25 <= found.change + 0.02
