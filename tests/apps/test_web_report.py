@@ -44,6 +44,26 @@ class Page(HTMLParser):
             self.headings.append(data)
 
 
+def test_drift_is_a_section_of_its_own_where_there_was_any() -> None:
+    document = sample_document()
+    turn = document["turns"][-1]
+    moved = {"path": "arm.gain_scale", "unit": "", "calibrated": 1.0, "now": 0.8, "text": "-20 %", "at_bound": False}
+    alarm = {"turn": turn["turn"], "robot": "robot-<1>", "since": 33, "stream": "arm.gain_scale", "moved": [moved]}
+    turn["drift"] = [
+        alarm | {"action": "recalibrated", "error": {"before": 1.24, "after": 1.02}},
+        alarm | {"action": "maintenance", "error": None, "moved": []},
+    ]
+    turn["maintenance"] = ["robot-<1>"]
+    parsed = Page(render(document))
+    assert parsed.headings[-2:] == ["Drift", "Time per stage"]
+    assert (
+        "2 alarms of drift; 1 times the robot was calibrated again. Waiting for maintenance: robot-<1>." in parsed.text
+    )
+    assert "arm.gain_scale -20 %" in parsed.text and "1.24 to 1.02" in parsed.text
+    turn["drift"], turn["maintenance"] = [], []
+    assert "Drift" not in Page(render(document)).headings
+
+
 def test_page_is_whole_and_fetches_nothing() -> None:
     page = render(sample_document())
     parsed = Page(page)

@@ -34,6 +34,7 @@ def test_the_document_is_complete_json(undisturbed):
         assert {"robots", "calibrate", "reproduce", "demonstrate", "train", "evaluate", "gate"} <= set(t["seconds"])
         assert t["steps"]["gradient"] == 150 and t["steps"]["simulated"] > 0
         assert t["verdict"] and isinstance(t["released"], bool)
+        assert t["drift"] == [] and t["maintenance"] == []
     assert d["steps"]["gradient"] == 3 * 150, "the first policy's training counts as well"
     assert d["steps"]["simulated"] > sum(t["steps"]["simulated"] for t in d["turns"])
 

@@ -1,12 +1,15 @@
 """Drift of the robots of a workspace, through the verb."""
 
 import json
+import threading
 from dataclasses import asdict
 
 import numpy as np
 import pytest
 
+from flyball.apps.cli import drift as verb
 from flyball.apps.cli.main import main
+from flyball.apps.cli.output import Output
 from flyball.base import SignalSpec, Timed
 from flyball.base.workspace import Workspace
 from flyball.calibration import residual
@@ -16,6 +19,7 @@ from flyball.calibration.testing import TRUTH, record
 from flyball.episodes import Episode
 from flyball.episodes.catalogue import Catalogue
 from flyball.loop import drift
+from flyball.loop.drift import Watched
 from flyball.loop.stages import Standing
 from flyball.tasks import tasks
 from flyball.tasks.world import World
@@ -151,12 +155,33 @@ def test_robots_of_the_loop_are_watched_under_their_last_calibration(capsys, tmp
     assert {e["regime"] for e in row["test"]["episodes"]} == {f"{task.name} {'ab' * 6}"}
 
 
+def test_who_stays_is_told_when_a_robot_becomes_another(capsys):
+    stop, looks = threading.Event(), []
+
+    def look():
+        looks.append(len(looks))
+        if len(looks) == 5:
+            stop.set()
+        state = "drifting" if len(looks) > 3 else "quiet"
+        return [Watched("r", "task", "digest", state, 40 + len(looks), 30, 1.0, 0.1, since=31, run_next="look")]
+
+    (last,) = verb._stay(look, 0.001, Output(False), stop)
+    said = capsys.readouterr().err.splitlines()
+    assert last.state == "drifting" and len(looks) == 5
+    assert [line.split(":")[1].split()[0] for line in said[1:]] == ["quiet", "drifting"]
+
+
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
         (["--rate", "seldom"], "1 per 1000 h"),
         (["--baseline", "1"], "2 or more"),
+        (["--rate", "1 per 0 h"], "1 per 1000 h"),
         (["--seed", "-1"], "0 or more"),
+        (["--every", "0"], "more than 0 s"),
+        (["--every", "nan"], "more than 0 s"),
+        (["--watch", "--serviced", "robot-1"], "one of them"),
+        (["--serviced", "robot-1"], "no robot named 'robot-1'"),
         ([], "flyball calibrate"),
     ],
 )

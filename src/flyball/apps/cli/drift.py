@@ -14,6 +14,7 @@ from flyball.apps.cli.progress import progress
 from flyball.base import InputError
 
 if TYPE_CHECKING:
+    from flyball.calibration.fit import Progress
     from flyball.loop.drift import Watched
 
 
@@ -62,11 +63,14 @@ def run(args: argparse.Namespace, out: Output) -> int:
         out.result({"serviced": args.serviced, "text": line}, [line])
         return 0
 
-    def look() -> list[Watched]:
-        with progress() as display:
-            return watch(space, hours=hours, baseline=args.baseline, seed=args.seed, progress=display)
+    def look(display: Progress | None = None) -> list[Watched]:
+        return watch(space, hours=hours, baseline=args.baseline, seed=args.seed, progress=display)
 
-    found = _stay(look, args.every, out) if args.watch else look()
+    if args.watch:
+        found = _stay(look, args.every, out, _interrupted())
+    else:
+        with progress() as display:
+            found = look(display)
     told = alarms(space)
     for robot in found:
         for line in robot.unreadable:
@@ -76,15 +80,21 @@ def run(args: argparse.Namespace, out: Output) -> int:
     return _code(found)
 
 
-def _stay(look: Callable[[], Sequence[Watched]], every: float, out: Output) -> Sequence[Watched]:
-    """Look again and again until Ctrl-C; tells what has become another."""
+def _interrupted() -> threading.Event:
+    """Set by Ctrl-C, or when the process is asked to end."""
     stop = threading.Event()
     if threading.current_thread() is threading.main_thread():
         for s in (signal.SIGINT, signal.SIGTERM):
             signal.signal(s, lambda *_: stop.set())
-    found, states = look(), dict[tuple[str, str], tuple[str, str]]()
-    out.note(f"watching {len(found)} robots, a look every {every:g} s; Ctrl-C ends it")
+    return stop
+
+
+def _stay(look: Callable[[], list[Watched]], every: float, out: Output, stop: threading.Event) -> list[Watched]:
+    """Look again and again until told to stop; says what has become another. Returns what was found last."""
+    states: dict[tuple[str, str], tuple[str, str]] = {}
+    out.note(f"a look every {every:g} s; Ctrl-C ends it")
     while True:
+        found = look()
         for robot in found:
             who, state = (robot.robot, robot.of), (robot.state, robot.calibration)
             if states.get(who) != state:
@@ -92,7 +102,6 @@ def _stay(look: Callable[[], Sequence[Watched]], every: float, out: Output) -> S
             states[who] = state
         if stop.wait(every):
             return found
-        found = look()
 
 
 def _code(found: Sequence[Watched]) -> int:

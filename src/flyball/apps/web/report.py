@@ -305,7 +305,7 @@ def _drift(turns: Sequence[Mapping[str, Any]]) -> str:
     if not alarms and not waiting:
         return ""
     solved = sum(a["action"] == "recalibrated" for a in alarms)
-    sentence = f"{len(alarms)} alarms of drift; {solved} times the robot was calibrated again."
+    sentence = f"Alarms of drift: {len(alarms)}, {solved} of them answered with a new calibration."
     sentence += f" Waiting for maintenance: {', '.join(waiting)}." if waiting else " No robot waits for maintenance."
     rows = [
         (
