@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import zoo
 
 from flyball.base import InputError
+from flyball.robots.models import Imported
+from flyball.robots.models.mjcf import MjcfFormat
 from flyball.robots.zoo.found import FoundModel, Search, search
 
 ARM = '<mujoco><worldbody><body name="b"><joint name="j"/><geom size=".1"/></body></worldbody></mujoco>'
@@ -28,6 +31,26 @@ def test_table_and_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert zoo.main([*argv, "--check", "--json"]) == 0
     verdicts = {o["name"]: o["verdict"] for o in json.loads(capsys.readouterr().out)}
     assert verdicts == {"mine/arm": "sound", "mine/bad": ""}
+
+
+def test_a_loss_that_a_writer_does_not_list_is_a_defect(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "arm.xml").write_text(ARM.replace("<joint", '<joint damping=".5"'))
+    argv = ["--site", str(tmp_path), "--path", str(tmp_path / "mine"), "--only", "mine/", "--to", "mjcf"]
+    assert zoo.main(argv) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[-5:] == ["1", "0", "0", "0", "0"]
+    whole = MjcfFormat.write
+
+    def careless(self: MjcfFormat, imported: Imported, folder: Path) -> tuple[Path, list[str]]:
+        return whole(self, replace(imported, mjcf=imported.mjcf.replace(' damping=".5"', "")), folder)
+
+    monkeypatch.setattr(MjcfFormat, "write", careless)
+    assert zoo.main(argv) == 1
+    out = capsys.readouterr().out
+    assert out.splitlines()[1].split()[-5:] == ["0", "0", "0", "1", "0"]
+    assert "mine/arm: silent: joint j: damping 0.5 -> 0" in out
 
 
 @pytest.mark.parametrize(
