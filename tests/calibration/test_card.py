@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -58,6 +59,13 @@ def test_it_holds_what_a_reader_needs_to_judge_it():
     assert data["profile"]["elbow.limit"] == {"is": "not excited", "with": ""}
     assert data["left_out"] == ["bag7: no motion"]
     assert "0.25 -> 0.055 rad (-78 %)" in data["sentence"] and "noise floor 0.001" in data["sentence"]
+
+
+def test_a_fit_on_a_bound_is_told_from_a_model_that_explains_nothing():
+    c = replace(calibration(), verdict="wrong model")
+    assert "no setting of these parameters explains" in Card(c, "arm").sentence
+    c = replace(c, notes=("the fit ends on a bound of elbow.gain: the range is too narrow or the model is wrong",))
+    assert "outside the ranges that were allowed" in Card(c, "arm").sentence
 
 
 def test_what_to_record_next_names_the_motion_and_why():

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,6 +62,14 @@ def test_a_single_held_out_recording_is_shown_once_and_of_several_joints_the_wor
     (only,) = held_out_tracks([held(["a"], size=3)], "joints", components=("yaw", "elbow", "wrist"))
     assert only.rank == "worst" and only.signal == "joints wrist"
     assert only.inside == pytest.approx(2 / 3)
+
+
+def test_of_joints_that_are_alike_one_that_moves_is_shown():
+    h = held(["a"], size=2)
+    still = np.zeros((30, 1))
+    measured = np.hstack([np.sin(h.elapsed)[:, None], still])
+    (only,) = held_out_tracks([replace(h, measured=measured, predicted=measured + np.array([0.010, 0.012]))], "q")
+    assert only.signal == "q 0"
 
 
 def test_json_brings_back_the_same_track():

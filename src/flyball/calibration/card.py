@@ -74,6 +74,10 @@ class Card:
             "not identifiable": "the recordings cannot tell any parameter; see what to record next",
             "wrong model": "no setting of these parameters explains even the recordings that were fitted",
         }[c.verdict]
+        if c.verdict == "wrong model" and any("on a bound" in note for note in c.notes):
+            tells = (
+                "what would fit best lies outside the ranges that were allowed: they are too narrow, or it is the model"
+            )
         change = f"held-out error {h.before:.3g} -> {h.after:.3g} {h.unit} ({_percent(h.before, h.after)})"
         return f"{c.verdict}: {tells}; {change}, noise floor {h.noise_floor:.3g} {h.unit}."
 

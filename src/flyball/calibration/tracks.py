@@ -49,7 +49,7 @@ class Track:
       name: of the recording.
       rank: ``worst`` or ``median`` of all held-out recordings, by error.
       fold: what was held out when it was predicted.
-      signal: what is shown; of several components the one that is worst.
+      signal: what is shown; of several components one of the worst, see ``_shown``.
       unit: of the values.
       error: of the recording, in the unit of the report.
       inside: share of the recording's measurements within the 90 % band.
@@ -95,7 +95,7 @@ def held_out_tracks(
     out = []
     for rank, (error, name, h, i) in chosen.items():
         mine = np.flatnonzero(h.recording == i)
-        c = int(np.argmax(np.abs(h.predicted[mine] - h.measured[mine]).mean(axis=0)))
+        c = _shown(h.measured[mine], h.predicted[mine])
         inside = (h.measured[mine] >= h.low[mine]) & (h.measured[mine] <= h.high[mine])
         keep = mine[np.unique(np.linspace(0, len(mine) - 1, min(most, len(mine))).astype(int))]
         part = f" {components[c] if c < len(components) else c}" if h.measured.shape[1] > 1 else ""
@@ -104,3 +104,9 @@ def held_out_tracks(
             Track(name, rank, h.fold, signal + part, unit, float(error), float(inside.mean()), h.elapsed[keep], *shown)
         )
     return out
+
+
+def _shown(measured: Array, predicted: Array) -> int:
+    """The component that moves most among those that are off by at least two thirds of what the worst one is."""
+    off = np.abs(predicted - measured).mean(axis=0)
+    return int(np.argmax(np.where(off >= off.max() / 1.5, np.ptp(measured, axis=0), -1.0)))

@@ -26,14 +26,14 @@ from flyball.scenes import Scene
 _EXTRA = """
 .before{fill:var(--card);stroke:var(--faint);stroke-width:2}.change{stroke:var(--faint);stroke-width:2}
 .floor{stroke:var(--truth);stroke-dasharray:5 3;stroke-width:1.4}svg .floorname{fill:var(--truth);font-size:12px}
-.seen{fill:none;stroke:var(--ink);stroke-width:1.3;stroke-linejoin:round}
-.told{fill:none;stroke:var(--accent);stroke-width:1.8;stroke-linejoin:round}
+.seen{fill:none;stroke:var(--faint);stroke-width:3.4;stroke-linejoin:round}
+.told{fill:none;stroke:var(--accent);stroke-width:1.4;stroke-linejoin:round}
 .prior{fill:var(--grid)}.nominal{stroke:var(--faint);stroke-width:1.5}.best{stroke:var(--ink);stroke-width:2}
 td svg{min-width:0;margin:0}.is.no{color:var(--soft)}table.fitted td{vertical-align:top}table.fitted th,
 table.fitted td{padding:5px 8px}table.fitted td:last-child{white-space:normal;min-width:150px}
 h3{margin:18px 0 6px;font-size:14px;font-weight:600}.mono{font-family:ui-monospace,monospace;font-size:12px}
-ul.plain{margin:6px 0 0;padding-left:18px}.legend-seen{background:var(--ink)!important;height:3px!important}
-.legend-told{background:var(--accent)!important;height:3px!important}.legend-band{background:var(--band)!important}
+ul.plain{margin:6px 0 0;padding-left:18px}.legend-seen{background:var(--faint)!important;height:4px!important}
+.legend-told{background:var(--accent)!important;height:2px!important}.legend-band{background:var(--band)!important}
 """
 _WIDE = 120.0  # of the bar of a parameter
 
@@ -230,16 +230,19 @@ def _track(t: Mapping[str, Any]) -> str:
         return f"{left + x / end * (WIDTH - left - right):.1f},{base - (y - low) / (high - low) * (base - up):.1f}"
 
     out = []
-    for v in ticks(low, high, 5):
+    marks = ticks(low, high, 5)
+    digits = max(0, -math.floor(math.log10(marks[1] - marks[0]) + 1e-9)) if len(marks) > 1 else 2
+    for v in marks:
         y = base - (v - low) / (high - low) * (base - up)
-        out += [line(left, y, WIDTH - right, y, "grid"), text(left - 8, y + 4, number(v), "tick", "end")]
+        label = f"{v:.{digits}f}".replace("-", "−")
+        out += [line(left, y, WIDTH - right, y, "grid"), text(left - 8, y + 4, label, "tick", "end")]
     for v in ticks(0, end, 8):
         x = left + v / end * (WIDTH - left - right)
         out.append(text(x, base + 17, f"{number(v)} s", "tick", "middle"))
     upper = [at(x, y) for x, y in zip(time, t["high"], strict=True)]
     lower = [at(x, y) for x, y in zip(time, t["low"], strict=True)]
     out.append(f'<polygon points="{" ".join(upper + lower[::-1])}" class="band"/>')
-    for cls, values in (("told", t["predicted"]), ("seen", t["measured"])):
+    for cls, values in (("seen", t["measured"]), ("told", t["predicted"])):
         points = " ".join(at(x, y) for x, y in zip(time, values, strict=True))
         out.append(f'<polyline points="{points}" class="{cls}"/>')
     if t["unit"]:
