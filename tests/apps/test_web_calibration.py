@@ -52,7 +52,7 @@ def calibration():
     rows = describe(ps, samples, silent=["servo.damping"])
     folds = (FoldError("kp 100", 0.2, 0.05, 0.04, 0.88), FoldError("kp <b>", 0.3, 0.06, 0.05, 0.93))
     held = HeldOut("rad", folds, 0.25, 0.055, 0.05, 0.06, 0.91, 1.5, 0.01, 0.0005)
-    return Calibration("servo", scene_digest(SCENE), paths, samples, best, rows, held, "improved", ("a note",), 3,
+    return Calibration("servo-pendulum", scene_digest(SCENE), paths, samples, best, rows, held, "improved", ("a note",), 3,
                        "servo 1", 2_500_000, ("ab12", "cd34"))  # fmt: skip
 
 

@@ -115,7 +115,7 @@ def calibration(scene=SCENE, best=BEST):
     samples = best * np.random.default_rng(0).uniform(0.97, 1.03, (12, len(best)))
     rows = describe([scene.parameter(p) for p in paths], samples)
     held = HeldOut("rad", (FoldError("a", 0.2, 0.05, 0.04, 0.9),), 0.2, 0.05, 0.04, 0.06, 0.9, 1.0, 0.01, 0.001)
-    return Calibration("arm", scene_digest(scene), paths, samples, best, rows, held, "improved", (), 0, "mujoco 3", 1,
+    return Calibration("tricky", scene_digest(scene), paths, samples, best, rows, held, "improved", (), 0, "mujoco 3", 1,
                        ("ab",))  # fmt: skip
 
 

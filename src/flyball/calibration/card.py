@@ -50,7 +50,7 @@ class Card:
 
     Attributes:
       calibration: the document itself.
-      scene: name of the scene.
+      name: of what was calibrated: a set-up, a robot model, one robot.
       record_next: recordings that would tell what these could not.
       left_out: recordings that took no part, and why.
       not_in_the_model: effects that the overlay's model files do not hold.
@@ -58,7 +58,7 @@ class Card:
     """
 
     calibration: Calibration
-    scene: str
+    name: str
     record_next: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     not_in_the_model: tuple[str, ...] = ()
@@ -87,7 +87,7 @@ class Card:
         return {
             KEY: SCHEMA,
             "software": {"flyball": self.software, engine: version},
-            "scene": self.scene,
+            "name": self.name,
             "verdict": self.calibration.verdict,
             "sentence": self.sentence,
             "profile": {
@@ -114,13 +114,13 @@ class Card:
             raise Unsupported(f"calibration card of schema {data[KEY]!r}", where=where, allowed=str(SCHEMA))
         try:
             calibration = Calibration.from_json(data["calibration"], where=where)
-            software, digest, scene = data["software"]["flyball"], data["digest"], data["scene"]
+            software, digest, name = data["software"]["flyball"], data["digest"], data["name"]
             lists = {k: tuple(map(str, data[k])) for k in ("record_next", "left_out", "not_in_the_model")}
         except (KeyError, TypeError) as err:
             raise Damaged(f"not a calibration card ({err})", where=where) from err
         if calibration.digest != digest:
             raise Damaged("the calibration was changed after the card was written", where=where, allowed=str(digest))
-        return cls(calibration, str(scene), **lists, software=str(software))
+        return cls(calibration, str(name), **lists, software=str(software))
 
     def write(self, path: Path) -> None:
         """Write the card."""

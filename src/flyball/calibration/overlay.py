@@ -61,6 +61,7 @@ class Overlay:
     """What a calibration changes in a model.
 
     Attributes:
+      name: of what was calibrated.
       scene: the scene that was calibrated.
       calibration: digest of the calibration.
       values: every parameter of the scene: fitted ones at the best fit, others nominal.
@@ -71,6 +72,7 @@ class Overlay:
       samples: the joint samples, as TOML that ``flyball variations`` and ``load_variations`` read.
     """
 
+    name: str
     scene: Scene
     calibration: str
     values: Mapping[str, float]
@@ -140,12 +142,13 @@ def overlay(calibration: Calibration, scene: Scene, *, timestep: float = 0.0) ->
     kept = {k: v for k, v in fields.items() if k not in reasons}
     samples = dump_variations([calibration.variation])
     return Overlay(
-        scene, calibration.digest, values, kept, patched.mjcf, patched.changes, tuple(unplaced), samples
+        calibration.rig, scene, calibration.digest, values, kept, patched.mjcf, patched.changes, tuple(unplaced),
+        samples,
     )  # fmt: skip
 
 
 def write_overlay(made: Overlay, folder: Path) -> list[Path]:
-    """Write an overlay's files; ``NAME`` is the scene's.
+    """Write an overlay's files; ``NAME`` is that of what was calibrated.
 
     ``NAME.xml`` the model as it was, ``NAME.calibrated.xml`` the model with the best fit, ``NAME.patch`` their
     difference line by line, ``NAME.usda`` the model as USD and ``NAME.calibrated.usda`` the layer over it (left out
@@ -156,7 +159,7 @@ def write_overlay(made: Overlay, folder: Path) -> list[Path]:
       The files, in that order.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    stem, scene = file_stem(made.scene.name), made.scene
+    stem, scene = file_stem(made.name), made.scene
     for name, data in scene.assets.items():
         place = folder / "assets" / name
         place.parent.mkdir(parents=True, exist_ok=True)

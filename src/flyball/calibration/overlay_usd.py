@@ -32,7 +32,7 @@ def write_layer(made: Overlay, folder: Path) -> tuple[list[Path], list[str]]:
     Raises:
       Unsupported: the calibration changes which prims there are.
     """
-    name = file_stem(made.scene.name)
+    name = file_stem(made.name)
     base, above = folder / f"{name}.usda", folder / f"{name}.calibrated.usda"
     models = [_imported(made, text) for text in (made.scene.model, made.mjcf)]
     losses = write(models[0], base)

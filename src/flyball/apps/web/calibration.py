@@ -47,7 +47,7 @@ def write_calibration(
     left_out: Sequence[str] = (),
     timestep: float = 0.0,
 ) -> list[Path]:
-    """Write card, overlay and page of a calibration; ``NAME`` is the scene's.
+    """Write card, overlay and page of a calibration; ``NAME`` is ``Calibration.rig``.
 
     Args:
       scene: the one it was fitted to.
@@ -64,9 +64,9 @@ def write_calibration(
     """
     made = overlay(calibration, scene, timestep=timestep)
     outside = tuple(x.removeprefix("not in the model: ") for x in made.lines() if x.startswith("not in the model: "))
-    card = Card(calibration, scene.name, record_next(calibration, scene), tuple(left_out), outside)
+    card = Card(calibration, calibration.rig, record_next(calibration, scene), tuple(left_out), outside)
     files = write_overlay(made, directory)
-    stem = file_stem(scene.name)
+    stem = file_stem(calibration.rig)
     places = directory / f"{stem}.card.json", directory / f"{stem}.html"
     card.write(places[0])
     document = {
@@ -88,12 +88,12 @@ def render(card: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> st
         ``files``; a key that is missing leaves its figure out.
     """
     more, c = more or {}, card["calibration"]
-    title = f"{card['scene']}: {c['verdict']}"
+    title = f"{card['name']}: {c['verdict']}"
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{escape(title)}</title><style>{STYLE}{_EXTRA}</style></head><body><main>",
-        f"<header><p class=eyebrow>Flyball calibration of {escape(card['scene'])}</p>",
+        f"<header><p class=eyebrow>Flyball calibration of {escape(card['name'])}</p>",
         f"<h1>{escape(_headline(card))}</h1>",
         f"<p class=facts>{escape(_first_upper(card['sentence']).replace('->', '→'))}</p></header>",
         _tiles(c),
@@ -334,7 +334,7 @@ def _provenance(card: Mapping[str, Any], files: Sequence[str]) -> str:
     c = card["calibration"]
     facts = [
         ("calibration", f"<span class=mono>{escape(card['digest'][:24])}</span>"),
-        ("scene", f"{escape(card['scene'])} <span class=mono>{escape(c['scene'][:24])}</span>"),
+        ("scene", f"<span class=mono>{escape(c['scene'][:24])}</span>"),
         ("engine", escape(c["engine"])),
         ("flyball", escape(card["software"]["flyball"])),
         ("seed", str(c["seed"])),
