@@ -56,9 +56,7 @@ def test_drift_is_a_section_of_its_own_where_there_was_any() -> None:
     turn["maintenance"] = ["robot-<1>"]
     parsed = Page(render(document))
     assert parsed.headings[-2:] == ["Drift", "Time per stage"]
-    assert (
-        "2 alarms of drift; 1 times the robot was calibrated again. Waiting for maintenance: robot-<1>." in parsed.text
-    )
+    assert "drift: 2, 1 of them answered with a new calibration. Waiting for maintenance: robot-<1>." in parsed.text
     assert "arm.gain_scale -20 %" in parsed.text and "1.24 to 1.02" in parsed.text
     turn["drift"], turn["maintenance"] = [], []
     assert "Drift" not in Page(render(document)).headings

@@ -129,6 +129,15 @@ def refit(monkeypatch):
     return answer
 
 
+def test_nothing_happens_to_a_robot_that_is_sound(fleet, monkeypatch):
+    stages, standing = fleet(worn=False)
+    noise = np.random.default_rng(2).standard_normal((LAST * PER_TURN, 11))
+    monkeypatch.setattr(upkeep.work, "residuals", lambda task, logged, fit, regimes: noise[: len(regimes)].tolist())
+    assert upkeep.upkeep(stages, standing, []) == upkeep.Upkeep(standing)
+    (row,) = stages.store.rows("drift")
+    assert len(row["test"]["episodes"]) == LAST * PER_TURN and row["found"]["state"] == "quiet"
+
+
 def test_an_arm_that_softens_is_calibrated_again_from_the_logs_since(fleet, shifts):
     stages, standing = fleet(worn=True)
     kept = upkeep.upkeep(stages, standing, [])
