@@ -49,7 +49,10 @@ from flyball.base import Damaged, InputError, digest_of
 Array = NDArray[np.float64]
 
 BASELINE = 30
-"""Episodes after a calibration that are taken for the robot as it was calibrated."""
+"""Episodes after a calibration that are taken for the robot as it was calibrated. Ranks among few say little: of a
+change by two deviations 30 episodes before and 30 after hold about (60 / 2) ln(1 + 2^2 / 4) = 21 nats (normal, mean and
+variance unknown), the threshold of 1 per 1,000 h with ten streams asks for 16, and which change it is costs 2 more. So
+half of such changes are found within 30 episodes; after 60 or 100 sound ones nine in ten and more."""
 WINDOW = 200
 """Martingales that run at once: a change that showed nothing for so many episodes is no longer looked for."""
 _SHIFTS = (1.0, 1.5, 2.0, 3.0, 4.5, 7.0)  # in deviations, either sign; less takes hundreds of episodes anyway
