@@ -150,7 +150,7 @@ def main(argv: list[str] | None = None) -> int:
                 print(f"{o.name}: {o.reason}" + ("" if o.named else "   <- NAMES NO ELEMENT"))
             elif o.verdict not in ("", "sound"):
                 print(f"{o.name}: NOT SOUND: {o.verdict}")
-            elif o.back in ("silent", "failed"):
+            elif o.back in ("losses", "silent", "failed"):
                 print(f"{o.name}: {o.back}: {'; '.join(o.told)[:300]}")
     return 1 if any(not o.named or o.back in ("silent", "failed") for o in outcomes) else 0
 
