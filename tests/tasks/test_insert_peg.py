@@ -53,7 +53,7 @@ def test_a_click_alone_is_no_success():
 
 
 def test_offset_and_press_each_decide():
-    n = 40
+    n = 32
     values = TASK.scene.nominal(n) | TASK.draw_reality(np.random.default_rng(3), n)
     nominal = TASK.scene.nominal(n)
     world = World(TASK, n)
