@@ -52,7 +52,8 @@ def calibration():
     rows = describe(ps, samples, silent=["servo.damping"])
     folds = (FoldError("kp 100", 0.2, 0.05, 0.04, 0.88), FoldError("kp <b>", 0.3, 0.06, 0.05, 0.93))
     held = HeldOut("rad", folds, 0.25, 0.055, 0.05, 0.06, 0.91, 1.5, 0.01, 0.0005)
-    return Calibration("servo-pendulum", scene_digest(SCENE), paths, samples, best, rows, held, "improved", ("a note",), 3,
+    notes = ("a note", "left out: bag7: no motion")
+    return Calibration("servo-pendulum", scene_digest(SCENE), paths, samples, best, rows, held, "improved", notes, 3,
                        "servo 1", 2_500_000, ("ab12", "cd34"))  # fmt: skip
 
 
@@ -66,7 +67,7 @@ def track(rank="worst"):
 
 def test_card_page_and_overlay_lie_in_one_folder_and_agree(tmp_path):
     c = calibration()
-    written = write_calibration(c, SCENE, [track(), track("median")], tmp_path / "new", left_out=["bag7: no motion"])
+    written = write_calibration(c, SCENE, [track(), track("median")], tmp_path / "new")
     assert all(p.is_file() for p in written)
     names = [p.name for p in written]
     for name in ("card.json", "html", "calibrated.xml", "patch", "overlay.json", "variations.toml"):
@@ -82,7 +83,7 @@ def test_card_page_and_overlay_lie_in_one_folder_and_agree(tmp_path):
 
 
 def test_the_page_says_what_a_reader_needs(tmp_path):
-    written = write_calibration(calibration(), SCENE, [track()], tmp_path, left_out=["bag7: no motion"])
+    written = write_calibration(calibration(), SCENE, [track()], tmp_path)
     text = Page(written[1].read_text()).text
     for said in (
         "4.5 times less error", "0.25 → 0.055 rad", "noise floor", "91 %", "kp 100", "kp <b>",

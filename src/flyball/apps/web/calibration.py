@@ -35,6 +35,7 @@ h3{margin:18px 0 6px;font-size:14px;font-weight:600}.mono{font-family:ui-monospa
 ul.plain{margin:6px 0 0;padding-left:18px}.legend-seen{background:var(--faint)!important;height:4px!important}
 .legend-told{background:var(--accent)!important;height:2px!important}.legend-band{background:var(--band)!important}
 """
+_LEFT_OUT = "left out: "  # how notes of a calibration begin that say so of a recording
 _WIDE = 120.0  # of the bar of a parameter
 
 
@@ -44,7 +45,6 @@ def write_calibration(
     tracks: Sequence[Track] | None,
     directory: Path,
     *,
-    left_out: Sequence[str] = (),
     timestep: float = 0.0,
 ) -> list[Path]:
     """Write card, overlay and page of a calibration; ``NAME`` is ``Calibration.rig``.
@@ -53,7 +53,6 @@ def write_calibration(
       scene: the one it was fitted to.
       tracks: replays of held-out recordings to show; None when there are none.
       directory: is made where it is missing; files of the same names are replaced.
-      left_out: recordings that took no part, and why.
       timestep: that they were replayed with, where it is not the scene's own [s].
 
     Returns:
@@ -64,7 +63,8 @@ def write_calibration(
     """
     made = overlay(calibration, scene, timestep=timestep)
     outside = tuple(x.removeprefix("not in the model: ") for x in made.lines() if x.startswith("not in the model: "))
-    card = Card(calibration, calibration.rig, record_next(calibration, scene), tuple(left_out), outside)
+    left_out = tuple(n.removeprefix(_LEFT_OUT) for n in calibration.notes if n.startswith(_LEFT_OUT))
+    card = Card(calibration, calibration.rig, record_next(calibration, scene), left_out, outside)
     files = write_overlay(made, directory)
     stem = file_stem(calibration.rig)
     places = directory / f"{stem}.card.json", directory / f"{stem}.html"
