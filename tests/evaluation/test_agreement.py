@@ -76,7 +76,7 @@ def test_an_engine_that_lacks_what_a_task_needs_is_told_before_any_trial():
     policies = {"still": lambda n: made.append(n)}
     with pytest.raises(Unsupported, match="servo.*more than one hinge"):
         try_on(task, policies, ["mujoco", "servo"], values, range(2), told.append)
-    assert made == [] and told == ["mujoco: 2 worlds", "servo: 2 worlds"]
+    assert made == told == []
 
     class Poor(MujocoEngine):
         def open(self, *args, **settings):

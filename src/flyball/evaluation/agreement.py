@@ -58,7 +58,7 @@ def try_on(
     """Try every policy in every engine on the same worlds: parameters (n,), seeds and so starts and sensor noise.
 
     Args:
-      tell: is told what begins.
+      tell: is told of the trials that begin; of nothing while it may yet turn out that they are not possible.
 
     Raises:
       NotPossible: an engine is not installed. Unsupported: it lacks what the task needs, by name. No trial is made
@@ -68,7 +68,6 @@ def try_on(
     loaded = {name: engine_table.load(name)() for name in engines}
     worlds = {}
     for name in engines:
-        tell(f"{name}: {len(seeds)} worlds")
         worlds[name] = World(task, len(seeds), engine=name, threads=0)
         try:
             worlds[name].reset(values, seeds)
