@@ -115,8 +115,8 @@ def calibration(scene=SCENE, best=BEST):
     samples = best * np.random.default_rng(0).uniform(0.97, 1.03, (12, len(best)))
     rows = describe([scene.parameter(p) for p in paths], samples)
     held = HeldOut("rad", (FoldError("a", 0.2, 0.05, 0.04, 0.9),), 0.2, 0.05, 0.04, 0.06, 0.9, 1.0, 0.01, 0.001)
-    return Calibration("tricky", scene_digest(scene), paths, samples, best, rows, held, "improved", (), 0, "mujoco 3", 1,
-                       ("ab",))  # fmt: skip
+    return Calibration("tricky", scene_digest(scene), paths, samples, best, rows, held, "improved", (), 0, "mujoco 3",
+                       1, ("ab",))  # fmt: skip
 
 
 def opened(mjcf):
@@ -265,3 +265,29 @@ def test_samples_are_the_variations_as_they_are(tmp_path, capsys):
     values = json.loads(capsys.readouterr().out)["values"]
     assert set(values) == set(c.paths)
     assert set(values["elbow.armature"]) <= set(c.samples[:, c.paths.index("elbow.armature")])
+
+
+def test_a_model_with_meshes_is_written_with_them(tmp_path):
+    from flyball.robots.models import load
+
+    corners = [(x, y, z) for x in (0, 0.1) for y in (0, 0.1) for z in (0, 0.1)]
+    quads = ("1 3 4 2", "5 6 8 7", "1 2 6 5", "3 7 8 4", "1 5 7 3", "2 4 8 6")
+    obj = "".join(f"v {x} {y} {z}\n" for x, y, z in corners) + "".join(f"f {q}\n" for q in quads)
+    model = """<mujoco model="meshed"><asset><mesh file="parts/cube.obj"/></asset><worldbody><body name="link">
+      <joint name="hinge" axis="0 1 0"/><geom type="mesh" mesh="cube"/></body></worldbody></mujoco>"""
+    scene = Scene(
+        "meshed", model,
+        (Parameter("hinge.damping", "", 0.1, 0.0, 1.0, binds=(Bind("joint:hinge.damping"),)),
+         Parameter("link.mass", "", 1.0, 0.1, 9.0, binds=(Bind("body:link.mass", "scale"),))),
+        assets={"parts/cube.obj": obj.encode()},
+    )  # fmt: skip
+    made = overlay(replace(calibration(scene, (0.25, 3.0)), rig="meshed"), scene)
+    write_overlay(made, tmp_path)
+    mass = 3.0 * 1000 * 0.1**3
+    for name in ("meshed.calibrated.xml", "meshed.calibrated.usda"):
+        if name.endswith("usda"):
+            pytest.importorskip("pxr")
+        again = load(tmp_path / name)
+        assert again.model.joints["hinge"].damping == 0.25, name
+        assert again.model.bodies["link"].mass == pytest.approx(mass, rel=1e-6), name
+        assert again.model.bodies["link"].inertia[0, 0] == pytest.approx(mass * 0.1**2 / 6, rel=1e-3), name
