@@ -33,6 +33,8 @@ OWNER_DT = 0.004
 """Time step of the owner's model [s]."""
 DELAY, PAYLOAD = "command.delay", "payload.mass"
 KINDS = ("gain", "offset", "friction", "damping", "armature")
+PAIR = "drive_damping"
+"""Damping in the drive, which no recording can tell from damping in the joint: fitted where ``Arm.pairs``."""
 _TIP = "hand"
 
 # The rule of what can be told, stated before any calibration: see ``information``.
@@ -47,6 +49,7 @@ class Arm:
     Attributes:
       mjcf: what its owner has.
       truth: parameter -> value, in the names and units of ``flyball.calibration.models``.
+      pairs: whether damping is to be told apart from the drive's own, which cannot be.
       motion: joint -> ``full``, ``slow`` or ``held``.
       command_hz, sample_hz: of the recorder.
       step: of the encoders [rad]; noise: standard deviation before rounding [rad].
@@ -56,6 +59,7 @@ class Arm:
 
     mjcf: str
     truth: Mapping[str, float]
+    pairs: bool
     motion: Mapping[str, str]
     command_hz: float
     sample_hz: float
@@ -63,6 +67,11 @@ class Arm:
     noise: float
     seed: int
     dt: float = OWNER_DT / 4
+
+    @property
+    def parameters(self) -> str:
+        """What its owner asks for besides the usual, as a file of parameters."""
+        return f'fit = ["{PAIR}"]' if self.pairs else ""
 
 
 def draw_arm(number: int, seed: int = 0, finer: int = 4) -> Arm:
@@ -100,11 +109,14 @@ def draw_arm(number: int, seed: int = 0, finer: int = 4) -> Arm:
         for kind, said in (("friction", friction), ("damping", damping), ("armature", armature)):
             least = 1.0 if kind == "friction" and motion[joint] == "held" else 0.35
             truth[f"{joint}.{kind}"] = said[i] * np.exp(rng.uniform(np.log(least), np.log(2.5)))
+    pairs = bool(rng.random() < 0.25)
+    for i, joint in enumerate(JOINTS if pairs else ()):
+        truth[f"{joint}.{PAIR}"] = kv[i] * np.exp(rng.uniform(np.log(0.5), np.log(2.0)))
     truth[DELAY] = rng.uniform(0.003, 0.035)
     truth[PAYLOAD] = rng.uniform(0.02, 0.08) * masses.sum()
     step = 2 * np.pi / float(rng.choice([4096, 16384]))
     return Arm(
-        mjcf, {k: float(v) for k, v in truth.items()}, motion, float(rng.choice([100.0, 200.0])),
+        mjcf, {k: float(v) for k, v in truth.items()}, pairs, motion, float(rng.choice([100.0, 200.0])),
         float(rng.choice([100.0, 200.0])), step, float(rng.uniform(1e-4, 4e-4)), int(rng.integers(1 << 31)),
         OWNER_DT / finer,
     )  # fmt: skip
@@ -170,7 +182,8 @@ def information(arm: Arm, parameters: Sequence[Parameter]) -> dict[str, tuple[fl
     rng = np.random.default_rng(arm.seed)
     sent = [_commands(arm, rng) for _ in range(EPISODES)]
     coarse = replace(arm, dt=OWNER_DT)  # enough for derivatives
-    h, sides = 0.02, []
+    # Joints stick and slip: larger differences are not derivatives, and tell apart what cannot be (at 2e-5 still).
+    h, sides = 2e-6, []
     for p in parameters:
         u = float(p.to_unit(arm.truth[p.path]))
         for sign in (1, -1):
@@ -249,6 +262,8 @@ def _with(own: mujoco.MjModel, values: Mapping[str, float]) -> mujoco.MjModel:
         ratio = values[f"{j}.gain"] / own.actuator_gainprm[i, 0]
         model.actuator_gainprm[i, 0] *= ratio
         model.actuator_biasprm[i, 1:3] *= ratio
+        if f"{j}.{PAIR}" in values:
+            model.actuator_biasprm[i, 2] = -values[f"{j}.{PAIR}"]
         model.dof_frictionloss[i] = values[f"{j}.friction"]
         model.dof_damping[i] = values[f"{j}.damping"]
         model.dof_armature[i] = values[f"{j}.armature"]

@@ -11,7 +11,8 @@ missed      identifiable parameters that it calls not identified: how much is gi
 Which truths are identifiable is decided by Fisher's information of the truth itself (``arm_generator.information``),
 not by the calibration's answer: identifiable when a cautious reading of the recordings allows a 90 % band of at most a
 sixth of the range before, unidentifiable when even the best reading allows none below half of it; what lies between is
-counted in neither. Reality is simulated at a quarter of the owner's time step (``--finer``). Every
+counted in neither. One arm in four is asked for damping in the drive besides damping in the joint, which no recording
+tells apart; one joint in four is braked. Reality is simulated at a quarter of the owner's time step (``--finer``). Every
 arm is one line of the file; a run that was stopped goes on from there.
 """
 
@@ -31,26 +32,27 @@ from flyball.calibration.models import calibrate_model
 from flyball.calibration.models.calibrate import read_model, rig_of
 from flyball.scenes import Parameter
 
-VERSION = 3
+VERSION = 4
 
 
 def run_arm(number: int, seed: int, finer: int = 4) -> dict[str, Any]:
     """Draw, record and calibrate one arm; a row of the file."""
     arm = arms.draw_arm(number, seed, finer)
     episodes = arms.record(arm)
-    scene = rig_of(read_model(arm.mjcf), episodes).scene
+    asked = {"parameters": arm.parameters} if arm.parameters else {}
+    scene = rig_of(read_model(arm.mjcf), episodes, **asked).scene
     known = [p for p in scene.parameters if p.path in arm.truth]
     if missing := set(arm.truth) - {p.path for p in known}:
         raise SystemExit(f"the calibration has no parameters {sorted(missing)}")
     width = arms.information(arm, known)
     begin, cpu = time.perf_counter(), time.process_time()
-    found = calibrate_model(arm.mjcf, episodes, seed=seed)
+    found = calibrate_model(arm.mjcf, episodes, seed=seed, **asked)
     cost = {"seconds": time.perf_counter() - begin, "cpu_s": time.process_time() - cpu, "steps": found.steps}
     rows = {p.path: _row(p, arm.truth[p.path], width[p.path], found) for p in known}
     h = found.held_out
     return {
         "version": VERSION, "arm": number, "seed": seed, "finer": finer, "engine": found.engine,
-        "verdict": found.verdict, "motion": dict(arm.motion), "sample_hz": arm.sample_hz,
+        "verdict": found.verdict, "motion": dict(arm.motion), "pairs": arm.pairs, "sample_hz": arm.sample_hz,
         "encoder_step": arm.step, **cost, "before": h.before, "after": h.after, "coverage": h.coverage,
         "parameters": rows,
     }  # fmt: skip

@@ -1,5 +1,6 @@
 import json
 import sys
+from dataclasses import replace
 
 import arm_generator as arms
 import mujoco
@@ -32,7 +33,8 @@ def test_an_arm_is_the_same_whatever_else_is_drawn(arm):
 def test_truths_lie_within_what_the_calibration_thinks_possible_and_off_what_the_owner_has(arm, episodes):
     for number, made in ((0, episodes), (1, None)):
         one = arms.draw_arm(number)
-        scene = rig_of(read_model(one.mjcf), made or arms.record(one)[:1]).scene
+        asked = {"parameters": one.parameters} if one.parameters else {}
+        scene = rig_of(read_model(one.mjcf), made or arms.record(one)[:1], **asked).scene
         for path, truth in one.truth.items():
             p = scene.parameter(path)
             assert p.low < truth < p.high, path
@@ -82,7 +84,8 @@ def test_a_joint_that_is_not_moved_stays_and_the_others_move(arm, episodes):
 
 
 def test_information_of_an_offset_is_that_of_a_mean_and_of_a_braked_joint_there_is_none(arm):
-    held = [j for j, kind in arm.motion.items() if kind == "held"][-1]  # no load turns the last one
+    held = next(j for j, kind in arm.motion.items() if kind == "held")
+    arm = replace(arm, truth={**arm.truth, f"{held}.friction": 10 * arm.truth[f"{held}.friction"]})  # no load turns it
     moved = next(j for j, kind in arm.motion.items() if kind == "full")
     said = {k: arm.truth[f"{held}.{k}"] for k in ("friction", "damping")}
     width = arms.information(
@@ -123,6 +126,16 @@ def test_what_is_left_out_counts_as_missed_and_what_lies_between_in_neither():
     assert (s["identifiable"], s["inside"], s["left_out"], s["missed"]) == (2, 1, 1, 1)
     assert (s["unidentifiable"], s["declared"]) == (2, 1)
     assert s["kinds"]["gain"]["identifiable"] == 2 and s["arms"] == 5
+
+
+def test_damping_in_the_joint_and_in_the_drive_cannot_be_told_apart():
+    arm = next(a for a in map(arms.draw_arm, range(50)) if a.pairs and "full" in a.motion.values())
+    joint = next(j for j, kind in arm.motion.items() if kind == "full")
+    both = [f"{joint}.damping", f"{joint}.{arms.PAIR}"]
+    ranges = [Parameter(p, "", arm.truth[p], arm.truth[p] / 10, arm.truth[p] * 10, "log") for p in both]
+    together, alone = arms.information(arm, ranges), arms.information(arm, ranges[:1])
+    assert alone[both[0]][0] < arms.IDENTIFIABLE
+    assert together[both[0]][1] > 10 * alone[both[0]][0]  # even at best
 
 
 def test_a_run_goes_on_where_it_was_stopped(monkeypatch, tmp_path, capsys):
