@@ -47,7 +47,6 @@ def run(args: argparse.Namespace, out: Output) -> int:
     from flyball.evaluation.statistics import clopper_pearson
     from flyball.scenes import load_variations
     from flyball.tasks.task import tasks, varied
-    from flyball.tasks.world import World
 
     if args.trials < 1:
         raise InputError(f"--trials {args.trials}", allowed="1 or more", where="flyball evaluate")
@@ -62,8 +61,6 @@ def run(args: argparse.Namespace, out: Output) -> int:
     seeds = Protocol(task.name, (str(args.seed),), tuple(engines), "drawn realities").seeds(args.trials)
     names = list(dict.fromkeys(args.policies or ["expert", "nominal"]))
     policies = {n: _policy(task, n, values, args.execute) for n in names}
-    for name in engines if args.vary else ():  # each must be able to, before any is tried
-        World(task, 1, engine=name).reset({path: x[:1] for path, x in values.items()}, [0])
     with progress() as p:
         tried = try_on(task, policies, engines, values, seeds, p.stage)
     held = f", {len(task.scene.variations)} variations of {args.vary}" if args.vary else ""
