@@ -12,8 +12,8 @@ Which truths are identifiable is decided by Fisher's information of the truth it
 not by the calibration's answer: identifiable when a cautious reading of the recordings allows a 90 % band of at most a
 sixth of the range before, unidentifiable when even the best reading allows none below half of it; what lies between is
 counted in neither. One arm in four is asked for damping in the drive besides damping in the joint, which no recording
-tells apart; one joint in four is braked. Reality is simulated at a quarter of the owner's time step (``--finer``). Every
-arm is one line of the file; a run that was stopped goes on from there.
+tells apart; one joint in four is braked. Reality is simulated at a quarter of the owner's time step (``--finer``).
+Every arm is one line of the file; a run that was stopped goes on from there.
 """
 
 from __future__ import annotations
