@@ -136,7 +136,7 @@ def tracks_of(rig: Rig, scores: Sequence[Score]) -> list[Track]:
     parts = [f.partition(":")[2].rpartition(".")[0] for f in rig.compared.fields]
     return held_out_tracks(
         [s.held for s in scores if s.held is not None], rig.compared.signal, components=parts if len(parts) > 1 else (),
-        unit=rig.unit if rig.unit_size == 1.0 else "",
+        unit=rig.unit if rig.unit in ("rad", "m") else "",
     )  # fmt: skip
 
 
