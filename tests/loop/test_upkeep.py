@@ -223,6 +223,20 @@ def test_a_serviced_robot_is_calibrated_again_from_its_next_attempts(fleet, shif
     assert {r.labels["turn"] for r in fitting.logs_of(stages, ROBOT, kept.standing)[0]} == {LAST + 1}
 
 
+def test_attempts_of_a_release_on_trial_are_left_out(fleet, shifts):
+    stages, standing = fleet(worn=True)
+    before = upkeep.upkeep(stages, standing, [ROBOT]).alarms
+    store = stages.store
+    for name in (f"turn-{LAST:03d}-again", f"turn-{LAST:03d}-canary-01"):
+        log = store.put("log", name.encode(), producer="tests@1").digest
+        tried = episode(stages.fresh, 0, LAST, log)
+        tried = replace(tried, labels={"turn": LAST, "order": name})
+        Catalogue(store).add(tried, producer="tests@1", parents=[log])
+    assert upkeep.upkeep(stages, standing, [ROBOT]).alarms == before
+    (row,) = store.rows("drift")
+    assert len(row["test"]["episodes"]) == LAST * PER_TURN
+
+
 def test_residuals_wait_until_an_alarm_is_possible(fleet, monkeypatch):
     stages, standing = fleet(worn=True)
     stages.number = SOUND - 1  # as in a turn that is resumed: later logs are there, and not looked at

@@ -7,6 +7,7 @@ rows of the store (kind ``drift``), so that the next call only looks at new epis
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -351,11 +352,17 @@ def fleet_subjects(store: Store, standing: Standing) -> Iterator[Subject]:
                 return None
             return attempt_residuals(task, fitted, logged, regimes=[regime_of(task, episode.release)])[0]
 
+        since = _after([r for r in rows if r.task == task.name], {r.digest for r in learned})
         yield Subject(
             robot, task.name, digest, parameters, tuple(float(np.median(samples[p.path])) for p in parameters),
-            _after([r for r in rows if r.task == task.name], {r.digest for r in learned}), residual,
+            [r for r in since if _on_duty(r)], residual,
             "let the loop calibrate it again", max(r.start_ns for r in learned),
         )  # fmt: skip
+
+
+def _on_duty(row: EpisodeRow) -> bool:
+    """Not an attempt of a release on trial: those are few, and of a policy that may go again."""
+    return re.fullmatch(r"turn-\d+", str(row.labels.get("order", "turn-0"))) is not None
 
 
 def regime_of(task: Task, release: str) -> str:
