@@ -52,6 +52,12 @@ class SetupAudit:
         everything = [(self.rig, f) for f in self.findings] + [(a.name, f) for a in self.audits for f in a.findings]
         return [line(name, f) for name, f in everything if f.level == "refuse"]
 
+    @property
+    def blocked(self) -> list[str]:
+        """Why nothing can be fitted, one line each; a refused recording does not keep the others from being used."""
+        general = [line(self.rig, f) for f in self.findings if f.level == "refuse"]
+        return general or (self.refusals if all(a.refused for a in self.audits) else [])
+
     def delays(self) -> dict[str, float]:
         """Joint -> what its delay is at most: the shortest response of any recording, with its uncertainty [s]."""
         most: dict[str, float] = {}
@@ -88,7 +94,8 @@ class SetupAudit:
             names = len({n for n, _ in members})
             of = f" [{names} of {len(self.audits)} recordings]" if names > 1 else ""
             minded.append(line(name, f) + of)
-        verdict = "refused" if self.refusals else "can be fitted"
+        refused = sum(a.refused for a in self.audits)
+        verdict = "refused" if self.blocked else f"can be fitted{f' without {refused} of them' if refused else ''}"
         return [f"{self.rig}: {len(self.audits)} recordings, {verdict}", *table, *minded]
 
     def to_json(self) -> dict[str, Any]:

@@ -225,9 +225,9 @@ class ReplayProblem:
         self.steps += steps * k * e
         parts = [np.concatenate([first[f][:, None, :each], seen[f][..., :each]], axis=1) for f in fields]
         track = np.concatenate(parts, axis=2).reshape(k, e, steps + 1, -1)
-        at = self._t / sim.timestep
-        i = np.minimum(at.astype(int), steps - 1)
-        w = (at - i)[:, None]
+        when = self._t / sim.timestep
+        i = np.minimum(when.astype(int), steps - 1)
+        w = (when - i)[:, None]
         out = track[:, self._episode, i] * (1 - w) + track[:, self._episode, i + 1] * w
         return out + bias.reshape(k, e, -1)[:, self._episode]
 

@@ -20,6 +20,7 @@ from scipy.special import gammaln
 from flyball.base import InputError, Missing
 from flyball.base.steps import json_of, step
 from flyball.base.workspace import Workspace
+from flyball.calibration.audit_setups import audit_episode
 from flyball.calibration.calibration import (
     GAIN,
     Calibration,
@@ -56,7 +57,8 @@ def calibrate_recordings(
 ) -> list[Calibration]:
     """Calibrate every rig that the workspace has recordings of.
 
-    Repeating it costs nothing: the answer for the same episodes, scene, seed and budget is stored.
+    Repeating it costs nothing: the answer for the same episodes, scene, seed and budget is stored. A recording that the
+    audit refuses is left out, and said.
 
     Args:
       rig: only this one.
@@ -78,12 +80,18 @@ def calibrate_recordings(
         episode = catalogue.load(row.digest)
         name = rig_for(episode, names)
         if name:
+            body = rigs.load(name)()
             try:
-                found.setdefault(name, {})[row.digest] = rigs.load(name)().replay(episode)
+                if refused := next((f for f in audit_episode(episode, body).findings if f.level == "refuse"), None):
+                    raise InputError(f"{refused.what}: {refused.text}", where=f"{name}, {row.digest[:12]}")
+                found.setdefault(name, {})[row.digest] = body.replay(episode)
             except InputError as err:
                 skipped.append(err.line())
     for line in skipped:
         progress.note(f"left out: {line}")
+    if not found and skipped:
+        more = f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""
+        raise InputError(f"{skipped[0]}{more}", run_next="flyball calibrate --audit")
     if not found:
         raise Missing(
             f"no recordings of {rig or 'any rig'}",
@@ -93,7 +101,7 @@ def calibrate_recordings(
         )
     out = []
     for name, replays in found.items():
-        body: Rig = rigs.load(name)()
+        body = rigs.load(name)()
         inputs = {
             "rig": name,
             "scene": body.scene.digest,

@@ -22,8 +22,8 @@ _SMALL = 0.1
 """A step that lowers the cost by less has converged: a parameter one standard deviation off costs 0.5."""
 _TINY = 1e-4
 """So has one that lowers it by less than this share: there, what is left is the model's own error."""
-_POOR = 0.1
-"""Derivatives are too rough when a step gains less than this share of what they promise."""
+_POOR, _PATIENCE = 0.35, 2
+"""Derivatives are too rough when so many steps in a row gain less than this share of what they promise."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def descend(
     progress, own = progress or Silent(), replays.own
     u = np.clip(u, *_box(replays))
     at = replays.linearise(u, replays.predict(u)[0])
-    damping, spent, rough, k, converged = 1e-3, 0, False, 0, False
+    damping, tried_with, poor, k, converged = 1e-3, 0, 0, 0, False
     while not converged and k < iterations:
         k += 1
         progress.advance()
@@ -70,8 +70,9 @@ def descend(
         promised = _promise(h, g, tried - at.u)
         new = replays.predict(tried)[0]
         gain = before - float(replays.cost(new[None], at.scale)[0]) - _prior(replays, tried)
-        spent += 1
+        tried_with += 1
         slope = replays.secant(at, tried, new)
+        poor = poor + 1 if gain < _POOR * promised else 0
         if gain > 0:
             damping = max(damping / 5, 1e-7)
             at = replays.weigh(tried, new, slope)
@@ -79,17 +80,19 @@ def descend(
         else:
             damping = 10 * max(damping, 1e-3)
             at = replays.weigh(at.u, at.predicted, slope)
-        poor, rough = rough, gain < _POOR * promised
-        if not converged and (spent >= replays.worth or (poor and rough)):
-            if poor and rough and not replays.refine() and gain <= 0 and damping > 1:
+        if converged or (tried_with < replays.worth and poor < _PATIENCE):
+            continue
+        if poor >= _PATIENCE:
+            finer = replays.refine()
+            if gain <= 0 and not finer and damping > 10:
                 break
-            at, spent, rough = replays.linearise(at.u, at.predicted), 0, False
-            damping = min(damping, 1e-2)
+            poor = 0
+        at, tried_with = replays.linearise(at.u, at.predicted), 0
     g = at.gradient.sum(axis=0) + own.precision * (at.u - own.centre)
     return Fitted(at, _free(replays, at.u, g), converged, k)
 
 
-def refit(replays: Replays, fitted: Fitted, without: Sequence[int]) -> Array:
+def refit(replays: Replays, fitted: Fitted, without: Sequence[int] | NDArray[np.int_]) -> Array:
     """The optimum without some clusters, one step from that of everything, (P,)."""
     own, at = replays.own, fitted.at
     keep = np.setdiff1d(np.arange(len(at.hessian)), without)

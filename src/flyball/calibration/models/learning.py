@@ -21,24 +21,24 @@ from flyball.calibration.fit import Fit, Progress, Silent, from_unit
 from flyball.calibration.learning import Budget, Learned
 from flyball.calibration.models.gauss_newton import Fitted, descend, refit
 from flyball.calibration.models.linear import Replays, clusters, owners
-from flyball.calibration.models.posterior import Posterior, posterior
+from flyball.calibration.models.posterior import Posterior, alike, posterior
+from flyball.calibration.models.regression import regressed
 from flyball.calibration.models.rig import ModelRig
+from flyball.calibration.models.starts import carried, starts
 from flyball.calibration.problem import Replay, ReplayProblem
 from flyball.calibration.recordings import Score, noise_floor
 from flyball.calibration.rigs import Fold
+from flyball.calibration.tracks import Held
 
 Array = NDArray[np.float64]
 
-BUDGET = Budget(starts=1, iterations=20, members=48, tracks=24)
-_GRID = (0.1, 0.35, 0.6)
-"""Where a kind of parameter of which nothing is known may begin, all joints alike."""
-_MOST_STARTS = 27
+BUDGET = Budget(starts=3, iterations=20, members=48, tracks=24)
 _SCOUTS = 3
 """Recordings of a robot that a fit begins with."""
-_ROUGHLY, _ALIKE = 0.3, 0.1
-"""Shares by which derivatives with a larger step may be off, in scouting and after it."""
 _ROUGH, _RUNG, _FINE = 3e-2, 3e-3, 1e-4
 """Scouting, a level that may be but a rung, and the level that is kept end when a step lowers the cost by less."""
+_EXPLAINED = 1.3
+"""A fit that leaves this much of the noise needs no other start."""
 _FINEST_S = 5e-4
 _HALVINGS = 2
 _DISCRETE = 0.25
@@ -51,11 +51,10 @@ class Level:
 
     Attributes:
       replays: the recordings with its parameters free.
-      left: predictions and errors with groups left out: row i, recording e: without group i and without e's own group,
-        or where nothing else is left, without e's own; (groups, samples, size) and (groups, recordings).
+      left: predictions with groups left out, (groups, samples, size): row i, recording e: without group i and without
+        e's own group, or where nothing else is left, without e's own.
+      errors: of those predictions, (groups, recordings).
       vectors: the unknowns of those fits, (groups, recordings, P).
-      nominal: errors of the nominal parameters, (recordings,).
-      trained: errors of the fits without a group on the others, (groups,).
     """
 
     replays: Replays
@@ -82,6 +81,20 @@ class Taught:
     level: Level
     steps: int
 
+    def of(self, robot: str, seed: int, budget: Budget) -> Learned:
+        """What was learned of one robot; "": of a robot of the kind that was not recorded."""
+        level, learned = self.level, self.learned
+        parameters, own = level.replays.parameters, level.replays.own
+        draws = level.posterior.draw(np.random.default_rng(seed), budget.members)
+        best = from_unit(parameters, type_locals(level.replays, level.fitted.at.u[None], robot))
+        local = type_locals(level.replays, draws, robot)
+        if not robot:
+            spread = {path: 1 / np.sqrt(p) for (path, of, _), p in zip(own.names, own.precision, strict=True) if of}
+            more = np.array([spread.get(p.path, 0.0) for p in parameters])
+            local = np.clip(local + more * np.random.default_rng(seed + 1).standard_normal(local.shape), 0, 1)
+        fit = replace(learned.fit, values=best)
+        return replace(learned, fit=fit, spread=from_unit(parameters, local))
+
 
 class _Run:
     """One set of recordings."""
@@ -99,6 +112,7 @@ class _Run:
         self.problems: list[ReplayProblem] = []
         self.answers: dict[int, Learned] = {}
         self.timestep = self.short_step()
+        self.estimate = regressed(rig, self.some())
 
     def short_step(self) -> float:
         """A step with which the engine's integration is no source of error that parameters would have to explain [s].
@@ -138,8 +152,9 @@ class _Run:
             if max(_climbed(whole), *chosen) < best or (1 - GAIN) * whole[-1] < noise_floor(self.rig):
                 break  # nothing is left that a richer model could explain
         level = _climbed(whole)
-        self.progress.stage(f"{self.rig.name}: the model that is kept", self.budget.iterations)
-        self.levels[level] = self.descended(self.levels[level].replays, self.levels[level].fitted.at.u, _FINE)
+        if level + 1 < len(self.rig.levels):
+            self.progress.stage(f"{self.rig.name}: the model that is kept", self.budget.iterations)
+            self.levels[level] = self.descended(self.levels[level].replays, self.levels[level].fitted.at.u, _FINE)
         scores = tuple(self.score(i, chosen[i]) for i in range(k))
         return Taught(self.learned(level, whole), scores, self.levels[level], sum(p.steps for p in self.problems))
 
@@ -148,19 +163,33 @@ class _Run:
         rig, paths = self.rig, self.rig.levels[i]
         self.progress.stage(f"{rig.name}: model {i + 1} of {len(rig.levels)}", self.budget.iterations)
         begun = None if not self.levels else (self.levels[-1].replays.own.names, self.levels[-1].fitted.at.u)
-        if len(some := self.some()) < len(self.replays):
-            scouts = self.open(some, paths)
-            u = self.start(scouts, begun)
-            scouts.coarsen(u, _ROUGHLY)
+        scouts = self.open(self.some(), paths)
+        best: Fitted | None = None
+        most = self.budget.starts if i + 1 == len(rig.levels) else 1
+        for u in starts(scouts, begun, self.estimate, self.seed, most):
+            scouts.coarsen(u)
             fitted = descend(scouts, u, iterations=self.budget.iterations, tiny=_ROUGH, progress=self.progress)
-            begun = (scouts.own.names, fitted.at.u)
+            if best is None or self.left_over(scouts, fitted) < self.left_over(scouts, best):
+                best = fitted
+            if self.left_over(scouts, best) <= _EXPLAINED:
+                break
+        assert best is not None
         replays = self.open(self.replays, paths)
-        return self.descended(replays, self.start(replays, begun), _RUNG)
+        u, _ = carried(replays.own, (scouts.own.names, best.at.u))
+        return self.descended(replays, u, _RUNG if i + 1 < len(rig.levels) else _FINE)
+
+    def left_over(self, replays: Replays, fitted: Fitted) -> float:
+        """Typical size of what a fit leaves, over the sensor's noise."""
+        left = np.abs(fitted.at.predicted - replays.problem.measured)
+        return float(1.2533 * left.mean() / self.rig.compared.noise)
 
     def descended(self, replays: Replays, u: Array, tiny: float) -> Level:
         """A level from a start, with groups left out."""
-        replays.coarsen(u, _ALIKE)
+        replays.coarsen(u)
         fitted = descend(replays, u, iterations=self.budget.iterations, tiny=tiny, progress=self.progress)
+        if replays.own.deviations.any():
+            alike(replays, fitted)
+            fitted = descend(replays, fitted.at.u, iterations=self.budget.iterations, tiny=tiny, progress=self.progress)
         problem = replays.problem
         vectors = self.without(replays, fitted)
         predicted = problem.predict(from_unit(problem.parameters, self._locals(replays, vectors)))
@@ -186,41 +215,6 @@ class _Run:
         self.problems.append(problem)
         centre = np.array([_centre(p.to_unit(p.nominal)) for p in problem.parameters])
         return Replays(problem, owners(problem.parameters, some, centre), clusters(problem))
-
-    def start(self, replays: Replays, begun: tuple[Sequence[tuple[str, str, str]], Array] | None) -> Array:
-        """Where to begin: what a simpler model or fewer recordings gave, and of each new kind the best of a few values.
-
-        Args:
-          begun: names and values of unknowns that are known already.
-        """
-        own = replays.own
-        u, new = own.centre.copy(), np.ones(len(own.names), bool)
-        if begun is not None:
-            known = dict(zip(begun[0], begun[1], strict=True))
-            for g, name in enumerate(own.names):
-                if name in known:
-                    u[g], new[g] = known[name], False
-        kinds: dict[str, list[int]] = {}
-        for g in np.flatnonzero(new & ~own.deviations):
-            kinds.setdefault(own.names[g][0].rpartition(".")[2], []).append(int(g))
-        if not kinds:
-            return u
-        grids = [
-            sorted({float(np.median(u[gs])), *_GRID}) if k != "gain" else [0.3, 0.5, 0.7] for k, gs in kinds.items()
-        ]
-        grids = [g if k != "offset" else [0.5] for k, g in zip(kinds, grids, strict=True)]
-        tried = np.array(list(itertools.islice(itertools.product(*grids), 4 * _MOST_STARTS)))
-        if len(tried) > _MOST_STARTS:
-            tried = tried[np.random.default_rng(self.seed).choice(len(tried), _MOST_STARTS, replace=False)]
-        x = np.repeat(np.clip(u, 0.02, 0.98)[None], 1 + len(tried), axis=0)
-        for row, values in zip(x[1:], tried, strict=True):
-            for gs, value in zip(kinds.values(), values, strict=True):
-                row[gs] = value
-        predicted = replays.predict_roughly(x)
-        scale = np.maximum(
-            np.abs(np.nan_to_num(predicted, nan=1e3) - replays.problem.measured).mean(axis=1).min(axis=0), 1e-9
-        )
-        return np.asarray(x[int(np.argmin(replays.cost(predicted, scale)))])
 
     def without(self, replays: Replays, fitted: Fitted) -> Array:
         """Unknowns with groups left out; see ``Level.vectors``."""
@@ -275,7 +269,8 @@ class _Run:
         others = [g for g in range(len(self.folds)) if g != i]
         bands = self.bands([self.left_out(level, i, g, rng) for g in others])
         held = self.left_out(level, i, i, rng)
-        inside = bands.inside(held.predict(1.0), held.measured, held.elapsed)
+        low, high = bands.limits(held.predict(1.0), held.elapsed)
+        inside = (held.measured >= low) & (held.measured <= high)
         mine = self.group == i
         nominal = np.array([p.nominal for p in problem.parameters])
         vector = level.vectors[i, np.flatnonzero(mine)[0]]
@@ -290,7 +285,11 @@ class _Run:
             float(trained[~mine].mean()),
             float(inside.mean()),
         )
-        return Score(error, after, inside, self.learned(chosen), 0)
+        of = np.concatenate([np.full(int((problem.episode == e).sum()), k) for k, e in enumerate(np.flatnonzero(mine))])
+        rows = np.concatenate([np.flatnonzero(problem.episode == e) for e in np.flatnonzero(mine)])
+        names = tuple(r.name for r, m in zip(self.replays, mine, strict=True) if m)
+        shown = Held(fold.name, names, after, of, held.elapsed, held.measured, level.left[i, rows], low, high)
+        return Score(error, after, inside, self.learned(chosen), 0, shown)
 
     def bands(self, groups: Sequence[LeftOut]) -> Bands:
         """Bands of groups left out."""

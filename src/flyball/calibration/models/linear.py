@@ -1,8 +1,8 @@
 """Replays and their derivatives: what every recording says about the parameters, near one vector of them.
 
-In: a ``ReplayProblem``, who owns which parameter, vectors on the unit cube of the parameters' scales. Out: per recording
-the gradient and the Gauss-Newton Hessian of a robust cost. All perturbed models are worlds of one rollout, and one that
-changes a parameter of a recording or of a robot changes it for every recording and robot at once.
+In: a ``ReplayProblem``, who owns which parameter, vectors on the unit cube of the parameters' scales. Out: per
+recording the gradient and the Gauss-Newton Hessian of a robust cost. All perturbed models are worlds of one rollout,
+and one that changes a parameter of a recording or of a robot changes it for every recording and robot at once.
 
 Three coordinate systems: ``values`` in the parameters' units; ``local``, the unit cube of one recording's p parameters;
 ``u``, all unknowns, (P,): parameters of the type first, then how far each robot is from its type, then those of single
@@ -30,6 +30,7 @@ PRIOR_SD = 0.29
 TAU = 0.1
 """How far robots of a kind are from one another before anything is known, on the unit cube."""
 _COARSEST = 0.0101
+_CONTRACTION = 0.5
 
 
 @dataclass
@@ -126,20 +127,28 @@ class Replays:
         """Predictions of k vectors of unknowns, (k, P) -> (k, samples, size)."""
         return self.problem.predict(self.values(np.atleast_2d(u)))
 
-    def coarsen(self, u: Array, tolerance: float) -> None:
-        """Take derivatives with the largest step whose derivative, in a random direction, is off by less than a share.
+    def coarsen(self, u: Array) -> None:
+        """Take derivatives with the largest step that still leads to the optimum of the model's own step.
 
-        A derivative that is a little off changes the way to the optimum, not where it is: the residuals that are made
-        zero by it are those of the model's own step.
+        With derivatives J of the residuals but J' of the model, Gauss-Newton shrinks an error e to
+        (J'^T J' + P)^-1 J'^T (J' - J) e, P the prior in units of what is left; the norm of that must not exceed
+        ``_CONTRACTION``. Judged by the first recording.
         """
-        signs = np.random.default_rng(0).choice([-STEP, STEP], len(u))
-        both = np.clip(np.stack([u, u + signs]), 0.02 * ~self.own.deviations, 0.98)
-        self._factor, exact = 1, None
+        problem = replace(self.problem, replays=self.problem.replays[:1])
+        local = self.own.local(u)[:1]
+        predicted = problem.predict(from_unit(self.parameters, local[None]))[0]
+        left = np.nan_to_num(predicted - problem.measured, nan=1e3)
+        scale = np.maximum(1.4826 * np.median(np.abs(left), axis=0), problem.compared.noise)
+        exact = (_slope(problem, self.parameters, local) / scale[:, None]).reshape(-1, local.shape[1])
+        self.problem.steps, problem.steps = self.problem.steps + problem.steps, 0
+        self._factor = 1
         for factor in self._factors():
-            if exact is None:
-                exact = np.diff(self.predict(both), axis=0)[0]
-            off = np.diff(self._coarse(both, factor), axis=0)[0] - exact
-            if np.linalg.norm(off) <= tolerance * np.linalg.norm(exact):
+            coarse = replace(problem, timestep=factor * self.problem.step_s)
+            j = (_slope(coarse, self.parameters, local) / scale[:, None]).reshape(exact.shape)
+            self.problem.steps += coarse.steps
+            prior = PRIOR_SD**-2 / len(self.problem.replays)
+            root = np.linalg.inv(np.linalg.cholesky(j.T @ j + prior * np.eye(j.shape[1])))
+            if np.linalg.norm(root @ (j.T @ (j - exact)) @ root.T, 2) <= _CONTRACTION:
                 self._factor = factor
                 return
 
@@ -158,16 +167,20 @@ class Replays:
 
     def _coarse(self, u: Array, factor: int) -> Array:
         """Predictions of unknowns with a multiple of the step."""
-        return self._at_step(self.values(u), factor)
+        problem = self._at(factor)
+        out = problem.predict(self.values(u))
+        self._count(problem)
+        return out
 
-    def _at_step(self, values: Array, factor: int) -> Array:
+    def _at(self, factor: int) -> ReplayProblem:
+        """The problem with a multiple of its step."""
         if factor not in self._problems:
             self._problems[factor] = replace(self.problem, timestep=factor * self.problem.step_s)
-        problem = self._problems[factor]
-        out = problem.predict(values)
+        return self._problems[factor]
+
+    def _count(self, problem: ReplayProblem) -> None:
         if problem is not self.problem:
             self.problem.steps, problem.steps = self.problem.steps + problem.steps, 0
-        return out
 
     def scale(self, predicted: Array) -> Array:
         """Spread of what is left, per element, not below the sensor's noise, (size,)."""
@@ -181,14 +194,9 @@ class Replays:
 
     def linearise(self, u: Array, predicted: Array) -> Linear:
         """Derivatives at u, whose predictions are known, (samples, size)."""
-        local = self.own.local(u)
-        p = local.shape[1]
-        sign = np.where(local + STEP <= 1, STEP, -STEP)
-        moved = np.repeat(local[None], p + 1, axis=0)
-        moved[1 + np.arange(p), :, np.arange(p)] += sign.T
-        tracks = self._at_step(from_unit(self.parameters, moved), self._factor)
-        slope = np.ascontiguousarray(np.moveaxis(tracks[1:] - tracks[0], 0, -1)) / sign[self.episode][:, None, :]
-        slope = np.nan_to_num(slope, nan=0.0, posinf=0.0, neginf=0.0)
+        problem = self._at(self._factor)
+        slope = _slope(problem, self.parameters, self.own.local(u))
+        self._count(problem)
         return self.weigh(u, predicted, slope)
 
     @property
@@ -219,6 +227,17 @@ class Replays:
             hessian[c] = design.T @ ((j * w[:, None]).T @ j) @ design
             gradient[c] = design.T @ (j.T @ (w * r))
         return Linear(u, predicted, slope, hessian, gradient, scale, float(self.cost(predicted[None], scale)[0]))
+
+
+def _slope(problem: ReplayProblem, parameters: Sequence[Parameter], local: Array) -> Array:
+    """Derivative of predictions by every recording's local vector (e, p), (samples, size, p)."""
+    p = local.shape[1]
+    sign = np.where(local + STEP <= 1, STEP, -STEP)
+    moved = np.repeat(local[None], p + 1, axis=0)
+    moved[1 + np.arange(p), :, np.arange(p)] += sign.T
+    tracks = problem.predict(from_unit(parameters, moved))
+    slope = np.ascontiguousarray(np.moveaxis(tracks[1:] - tracks[0], 0, -1)) / sign[problem.episode][:, None, :]
+    return np.asarray(np.nan_to_num(slope, nan=0.0, posinf=0.0, neginf=0.0))
 
 
 def clusters(problem: ReplayProblem, least: int = 8) -> NDArray[np.int_]:

@@ -7,16 +7,15 @@ the limits of its drive. Names are ``JOINT.gain`` and so on; see ``KINDS``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flyball.base import InputError
 from flyball.robots.models import Model
-from flyball.robots.models.model import WORLD, Actuator
+from flyball.robots.models.model import Actuator
 from flyball.scenes import Bind, Parameter
 
 Array = NDArray[np.float64]
@@ -37,14 +36,15 @@ KINDS = {
 }
 """Kinds of parameters. ``command.delay``, ``payload.mass``, ``LINK.mass``; all others are ``JOINT.kind``."""
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("gain", "offset", "delay"),
+    ("gain", "offset", "delay", "payload"),
     ("friction", "damping", "armature"),
-    ("payload",),
 )
 """The ladder by kind; what is not here is fitted only when asked for."""
 DELAY = "command.delay"
 PAYLOAD = "payload.mass"
 
+SPREAD = 30.0
+"""The gain of a drive that nobody described is taken to be known within this factor."""
 _CONFIGURATIONS = 64
 _ERROR = 0.2
 """Position error at which a drive without a torque limit is taken to be at home [rad or m]."""
@@ -150,7 +150,7 @@ def last_link(model: Model, joints: Sequence[str]) -> str:
 
 
 def parameters(
-    model: Model, driven: Sequence[Driven], signal: str, extra: Sequence[str] = ()
+    model: Model, driven: Sequence[Driven], signal: str, extra: Sequence[str] = (), guessed: Collection[str] = ()
 ) -> dict[str, tuple[Parameter, ...]]:
     """Kind -> its parameters.
 
@@ -158,13 +158,8 @@ def parameters(
       driven: measured joints, in the order of the signal's elements.
       signal: the measured signal, for offsets.
       extra: kinds besides those of the ladder.
-
-    Raises:
-      InputError: a kind that does not exist.
+      guessed: joints whose drive nobody described.
     """
-    for kind in extra:
-        if kind not in KINDS:
-            raise InputError(f"no kind of parameter {kind!r}", where="fit", allowed=", ".join(KINDS))
     wanted = {k for level in LEVELS for k in level} | set(extra)
     out: dict[str, list[Parameter]] = {kind: [] for kind in KINDS if kind in wanted}
 
@@ -189,7 +184,8 @@ def parameters(
             continue
         field, gain = f"actuator:{d.actuator}.", max(d.gain, 1e-9)
         unit = {"position": f"{torque}/{angle}", "velocity": f"{torque} s/{angle}", "effort": ""}[d.drive]
-        add("gain", f"{d.joint}.gain", unit, gain, gain / 5, gain * 5, [Bind(field + "gain")])
+        spread = SPREAD if d.joint in guessed else 5.0
+        add("gain", f"{d.joint}.gain", unit, gain, gain / spread, gain * spread, [Bind(field + "gain")])
         limited = np.isfinite(model.actuators[d.actuator].forcerange[1])
         scaled = [Bind(field + "gain", "scale")] + ([Bind(field + "force_limit", "scale")] if limited else [])
         add("torque_scale", f"{d.joint}.torque_scale", "", 1.0, 0.2, 5.0, scaled)
@@ -202,9 +198,8 @@ def parameters(
             bind = Bind(field + "damping")
             add("drive_damping", f"{d.joint}.drive_damping", f"{torque} s/{angle}", nominal, low, high, [bind])
     for body in dict.fromkeys(model.joints[d.joint].body for d in driven):
-        if (m := model.bodies[body].mass) > 0:
+        if model.bodies[body].mass > 0:
             add("mass", f"{body}.mass", "", 1.0, 0.4, 2.5, [Bind(f"body:{body}.mass", "scale")])
-        del m
     add("delay", DELAY, "s", 0.0, 0.0, 0.06, [Bind(DELAY)])
     tip = last_link(model, [d.joint for d in driven])
     moved = sum(model.bodies[b].mass for b in _below(model, model.joints[driven[0].joint].body))
@@ -230,15 +225,3 @@ def around(said: float, size: float) -> tuple[float, float, float]:
 def _below(model: Model, body: str) -> list[str]:
     """A body and everything that hangs on it."""
     return [body, *(b for child in model.children(body) for b in _below(model, child))]
-
-
-def fixed_base(model: Model) -> bool:
-    """Whether nothing floats."""
-    return not any(j.kind == "free" and j.body in model.children(WORLD) for j in model.joints.values())
-
-
-def override(p: Parameter, changes: Mapping[str, Any]) -> Parameter:
-    """A parameter with another range, nominal value, scale or owner."""
-    from dataclasses import replace
-
-    return replace(p, **changes)

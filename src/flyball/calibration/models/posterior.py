@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import chi2
 
 from flyball.calibration.calibration import IDENTIFIED
 from flyball.calibration.fit import STEP
@@ -29,7 +30,7 @@ Array = NDArray[np.float64]
 _POOLED = 10.0
 """Degrees of freedom of the factor that is common to all parameters."""
 _TAIL = 1.645
-_WIDEST = IDENTIFIED / (2 * _TAIL)
+WIDEST = IDENTIFIED / (2 * _TAIL)
 """Standard deviation of a parameter whose 90 % band is just narrow enough."""
 _PARTNERS = 3
 
@@ -63,16 +64,16 @@ class Posterior:
 
     def identified(self, g: int) -> bool:
         """Whether the 90 % band of an unknown is narrow enough."""
-        return bool(self.sd[g] <= _WIDEST)
+        return bool(self.sd[g] <= WIDEST)
 
     def excited(self, g: int) -> bool:
         """Whether it would be identified if all others were known."""
-        return bool(self.alone[g] <= _WIDEST)
+        return bool(self.alone[g] <= WIDEST)
 
     def partners(self, g: int, among: Sequence[int]) -> list[int]:
         """Which unknowns would have to be known for this one to be, at most three, the most important first."""
         c, found = self.covariance.copy(), list[int]()
-        while c[g, g] > _WIDEST**2 and len(found) < _PARTNERS:
+        while c[g, g] > WIDEST**2 and len(found) < _PARTNERS:
             others = np.array([k for k in among if k != g and k not in found and c[k, k] > 1e-12])
             if not len(others):
                 break
@@ -90,21 +91,44 @@ def posterior(replays: Replays, fitted: Fitted) -> Posterior:
     own, at = replays.own, fitted.at
     n, prior = len(at.hessian), np.diag(own.precision)
     hessian = at.hessian.sum(axis=0)
-    independent = np.diag(np.linalg.inv(hessian + prior))
     gradient = at.gradient.sum(axis=0) + own.precision * (at.u - own.centre)
-    gradient[~fitted.free] = 0.0
-    moves = np.stack(
-        [
-            -np.linalg.solve(hessian - h + prior, np.where(fitted.free, gradient - g, 0.0))
-            for h, g in zip(at.hessian, at.gradient, strict=True)
-        ]
-    )
+    free = np.flatnonzero(fitted.free)
+    some = np.ix_(free, free)
+    independent = np.ones(len(at.u))
+    independent[free] = np.diag(np.linalg.inv((hessian + prior)[some]))
+    moves = np.zeros((n, len(at.u)))  # what is held on a bound stays there
+    for move, h, g in zip(moves, at.hessian, at.gradient, strict=True):
+        move[free] = -np.linalg.solve((hessian - h + prior)[some], (gradient - g)[free])
     jackknife = (n - 1) / n * ((moves - moves.mean(axis=0)) ** 2).sum(axis=0)
     ratio = jackknife / independent
     known = (independent < 0.25 / own.precision) & fitted.free
-    common = max(1.0, float(np.mean(ratio[known]))) if known.any() else 1.0
+    middle = chi2.median(n - 1) / (n - 1)  # of a ratio that is 1 but for the number of clusters
+    common = max(1.0, float(np.median(ratio[known])) / middle) if known.any() else 1.0
     factor = np.maximum((_POOLED * common + (n - 1) * np.where(known, ratio, common)) / (_POOLED + n - 1), 0.7)
     shrunk = hessian / np.sqrt(np.outer(factor, factor))
-    covariance = np.linalg.inv(shrunk + prior) + (STEP / 10) ** 2 * np.eye(len(at.u))
+    covariance = np.linalg.inv(shrunk + prior) + (STEP / 50) ** 2 * np.eye(len(at.u))
     alone = 1 / np.sqrt(np.diag(shrunk) + own.precision)
     return Posterior(at.u, covariance, alone, _POOLED + n - 1)
+
+
+_LEAST_APART = 0.003
+"""Robots of a kind are never taken to be more alike than this, on the unit cube."""
+_ROUNDS = 20
+
+
+def alike(replays: Replays, fitted: Fitted) -> None:
+    """Set how far robots are from their kind to what the recordings say, parameter by parameter.
+
+    Expectation-maximisation of the variance between robots under the linear model at the fit (Dempster, Laird and
+    Rubin 1977): where robots differ by no more than their recordings leave open, they are drawn together.
+    """
+    own, at = replays.own, fitted.at
+    hessian, gradient = at.hessian.sum(axis=0), at.gradient.sum(axis=0)
+    paths = dict.fromkeys(path for path, robot, _ in own.names if robot)
+    members = [np.array([g for g, (p, robot, _) in enumerate(own.names) if robot and p == path]) for path in paths]
+    for _ in range(_ROUNDS):
+        covariance = np.linalg.inv(hessian + np.diag(own.precision))
+        u = covariance @ (hessian @ at.u - gradient + own.precision * own.centre)
+        for gs in members:
+            variance = float(np.mean((u[gs] - own.centre[gs]) ** 2 + np.diag(covariance)[gs]))
+            own.precision[gs] = 1 / max(variance, _LEAST_APART**2)

@@ -6,15 +6,16 @@ and how fast every joint starts, estimated from several samples. What cannot be 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flyball.base import InputError, Missing, Timed
-from flyball.calibration.audit import quantum
+from flyball.calibration.audit import Audit, Finding, audit, quantum
+from flyball.calibration.models.parameters import Drive, Driven
 from flyball.episodes import Episode
 
 Array = NDArray[np.float64]
@@ -48,12 +49,14 @@ class Layout:
 
 
 def layout_of(
-    episode: Episode, joints: Sequence[str], *, position: str = "", command: str = "", where: str = ""
-) -> Layout:
+    episode: Episode, joints: Sequence[str], driven: Collection[str], *, position: str = "", command: str = "",
+    where: str = "",
+) -> Layout:  # fmt: skip
     """How an episode names what a model's joints did.
 
     Args:
-      joints: of the model, in its order.
+      joints: hinges and slides of the model, in its order.
+      driven: those with an actuator; all of them when none has.
       position, command: signals to use instead of the usual ones.
 
     Raises:
@@ -62,38 +65,57 @@ def layout_of(
     """
     seen = _signal(episode, (position,) if position else POSITIONS, "position", where)
     sent = _signal(episode, (command,) if command else COMMANDS, "command", where)
-    names = joint_names(episode, seen.spec.name, _width(seen), joints, where)
+    names = joint_names(episode, seen, joints, driven, where)
     ordered = tuple(n for n in joints if n in names)
-    commanded = joint_names(episode, sent.spec.name, _width(sent), ordered, where)
+    commanded = joint_names(episode, sent, ordered, [n for n in driven if n in names], where)
     return Layout(seen.spec.name, sent.spec.name, ordered, tuple(names.index(n) for n in ordered), commanded)
 
 
-def joint_names(episode: Episode, signal: str, width: int, joints: Sequence[str], where: str) -> tuple[str, ...]:
+def joint_names(
+    episode: Episode, signal: Timed, joints: Sequence[str], driven: Collection[str], where: str
+) -> tuple[str, ...]:
     """Names of a signal's columns: as recorded, else the model's own when there are as many.
 
     Raises:
-      InputError: none of the names is a joint of the model, or the number of columns differs.
+      InputError: the names are of another robot, or the number of columns is.
     """
-    labels = episode.labels
-    prefix = signal.rpartition(".")[0]
-    found = labels.get(f"{prefix}.name") or (labels.get("names") or {}).get(signal)
+    labels, name, width = episode.labels, signal.spec.name, signal.spec.size or 1
+    found = labels.get(f"{name.rpartition('.')[0]}.name") or (labels.get("names") or {}).get(name)
     if found is None:
-        if width != len(joints):
-            raise InputError(
-                f"{signal} has {width} columns without names, the model {len(joints)} joints: another robot?",
-                where=where, allowed=", ".join(joints),
-            )  # fmt: skip
-        return tuple(joints)
+        for known in (tuple(joints), tuple(j for j in joints if j in driven)):
+            if len(known) == width:
+                return known
+        raise InputError(
+            f"{name} has {width} columns without names, the model {len(joints)} joints: another robot?",
+            where=where, allowed=", ".join(joints),
+        )  # fmt: skip
     names = tuple(str(n) for n in ([found] if isinstance(found, str) else found))
     if len(names) != width:
-        raise InputError(f"{signal} has {width} columns and {len(names)} names", where=where)
-    absent = [n for n in joints if n not in names]
-    if len(absent) == len(joints) or (absent and len(names) < len(joints)):
-        raise InputError(
-            f"{signal} is of joints {', '.join(names[:8])}, the model has {', '.join(joints[:8])}: another robot?",
-            where=where,
-        )
+        raise InputError(f"{name} has {width} columns and {len(names)} names", where=where)
+    strange, absent = [n for n in names if n not in joints], [n for n in driven if n not in names]
+    if len(strange) == len(names) or (strange and absent):
+        raise InputError(f"{name} is of {_listed(names)}, the model has {_listed(joints)}: another robot?", where=where)
     return names
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def drive_of_signal(signal: Timed) -> Drive:
+    """What a command signal holds, by its unit or name; positions unless it says otherwise."""
+    unit, name = signal.spec.unit.split(" ")[0] if "N" not in signal.spec.unit else "N", signal.spec.name
+    if unit == "N" or name.endswith((".effort", ".torque")):
+        return "effort"
+    return "velocity" if unit in ("rad/s", "m/s", "deg/s") or name.endswith(".velocity") else "position"
+
+
+def _in_si(signal: Timed) -> Array:
+    """Values with angles in radians, (n, size)."""
+    values = np.asarray(signal.values, float).reshape(len(signal.t_ns), -1)
+    units = signal.spec.unit.split()
+    each = units if len(units) == values.shape[1] else units[:1] * values.shape[1]
+    return values * np.array([np.pi / 180 if u.startswith("deg") else 1.0 for u in each] or [1.0])
 
 
 def tracks(episode: Episode, layout: Layout, name: str) -> tuple[Array, Array, Array, Array]:
@@ -103,14 +125,17 @@ def tracks(episode: Episode, layout: Layout, name: str) -> tuple[Array, Array, A
       InputError: not finite, or too short.
     """
     seen, sent = episode.signal(layout.position), episode.signal(layout.command)
+    if not (len(seen.t_ns) and len(sent.t_ns)):
+        raise InputError("no positions or no commands", where=name)
     begin = max(seen.t_ns[0], sent.t_ns[0])
     keep = seen.t_ns >= begin
     t = (seen.t_ns[keep] - seen.t_ns[keep][0]) * 1e-9
     control_t = (sent.t_ns - seen.t_ns[keep][0]) * 1e-9
-    measured = np.asarray(seen.values, float).reshape(len(seen.t_ns), -1)[keep][:, list(layout.columns)]
-    commands = np.asarray(sent.values, float).reshape(len(sent.t_ns), -1)
+    measured, commands = _in_si(seen)[keep][:, list(layout.columns)], _in_si(sent)
     if not (np.isfinite(measured).all() and np.isfinite(commands).all()):
         raise InputError("positions or commands are not finite", where=name)
+    if len(t) < 8:
+        raise InputError(f"{len(t)} positions after the first command", where=name, allowed="8 or more")
     once = np.concatenate([[True], np.diff(t) > 0])
     fresh = np.concatenate([np.diff(control_t) > 0, [True]])
     return control_t[fresh], commands[fresh], t[once], measured[once]
@@ -153,10 +178,6 @@ def noise_of(q: Array) -> float:
     return float(max(rough, quantum(q) / np.sqrt(12)))
 
 
-def _width(signal: Timed) -> int:
-    return signal.spec.size or 1
-
-
 def _signal(episode: Episode, names: Sequence[str], what: str, where: str) -> Timed:
     for name in names:
         if name in episode.signals:
@@ -164,3 +185,32 @@ def _signal(episode: Episode, names: Sequence[str], what: str, where: str) -> Ti
     raise Missing(
         f"no {what} signal ({', '.join(names)})", where=where or "episode", allowed=", ".join(sorted(episode.signals))
     )
+
+
+_DEGREES = 3.0
+"""Angles so many times beyond a joint's range are no angles in radians."""
+
+
+def audited(episode: Episode, layout: Layout, driven: Sequence[Driven], name: str) -> Audit:
+    """What a recording is worth for these joints; see ``flyball.calibration.audit``.
+
+    Raises:
+      InputError: not finite, too short.
+    """
+    seen, sent = episode.signal(layout.position), episode.signal(layout.command)
+    start = seen.t_ns[0] if len(seen.t_ns) else 0
+    measured, commands = _in_si(seen)[:, list(layout.columns)], _in_si(sent)
+    both = [i for i, d in enumerate(driven) if d.joint in layout.commands and d.drive == "position"]
+    asked = measured[:1].repeat(len(commands), axis=0)  # of what is not commanded nothing is asked
+    asked[:, both] = commands[:, [layout.commands.index(driven[i].joint) for i in both]]
+    found = audit(
+        ((sent.t_ns - start) * 1e-9, asked) if both else None, ((seen.t_ns - start) * 1e-9, measured), name=name,
+        joints=layout.joints, noise=max((noise_of(q) for q in measured.T), default=0.0),
+    )  # fmt: skip
+    wrong = []
+    for d, q in zip(driven, measured.T, strict=True):
+        most = max(abs(d.low), abs(d.high))
+        if d.hinge and np.isfinite(most) and np.abs(q).max() > max(_DEGREES * most, 2 * np.pi):
+            text = f"beyond the joint's range of {most:.3g} rad: degrees for radians? correct the channel map"
+            wrong.append(Finding("refuse", "unit", d.joint, float(np.abs(q).max()), "rad", text))
+    return replace(found, findings=(*wrong, *found.findings))

@@ -9,6 +9,7 @@ import numpy as np
 
 from flyball.calibration.calibration import ParameterRow
 from flyball.calibration.models.learning import Level
+from flyball.calibration.models.posterior import WIDEST
 
 _TAIL = 1.645
 _PRESSED = 3.0
@@ -28,7 +29,7 @@ def rows_of(level: Level, robot: str = "") -> tuple[ParameterRow, ...]:
         at = float(np.clip(post.u[each].sum(), 0, 1))
         sd = float(np.sqrt(post.covariance[np.ix_(each, each)].sum()))
         low, high = np.clip([at - _TAIL * sd, at + _TAIL * sd], 0, 1)
-        identified, note = post.identified(g), ""
+        identified, note = bool(sd <= WIDEST), ""
         if not identified:
             if not post.excited(g):
                 note = "not excited: the recordings do not react to it"
@@ -37,8 +38,8 @@ def rows_of(level: Level, robot: str = "") -> tuple[ParameterRow, ...]:
                 note = f"only in combination with {', '.join(with_)}" if with_ else "not identified by these recordings"
         elif low <= 0.01 or high >= 0.99:
             note = "at the bound of its prior"
-        values = [float(p.from_unit(x)) for x in (at, low, high)]
-        rows.append(ParameterRow(p.path, p.unit, *values, p.low, p.high, identified, note))
+        best, lowest, highest = (float(p.from_unit(x)) for x in (at, low, high))
+        rows.append(ParameterRow(p.path, p.unit, best, lowest, highest, p.low, p.high, identified, note))
     return tuple(rows)
 
 
