@@ -4,14 +4,16 @@ servo    real XL330 recordings, every gain held out once, open loop from the com
 cube     real tosses, whole-toss position error on the published split
 drake    the same tosses on a second engine, with a contact said as spring and damper; fewer tosses fitted (slow)
 planted  simulated servos with drawn truths: share of truths within the 90 % bands
-mujoco   the servo fit without load-dependent friction, replayed in MuJoCo instead (slow)
+mujoco   the servo fit with what MuJoCo has a name for, replayed in MuJoCo instead (slow)
 
-Without names: servo, cube, planted. ``--against`` also fits the first three by ``mujoco.sysid`` (needs
-``pip install 'mujoco[sysid]'``) and by plain CMA-ES: on the same folds, with the model that our ladder chose and at
-least as many simulated steps as our whole fold took, refits and bands included. Their bands are their own covariance's.
+Without names: servo, cube, planted. ``servo`` and ``cube`` are also fitted by ``mujoco.sysid`` (needs
+``pip install 'mujoco[sysid]'``) and by plain CMA-ES, on the same recordings with the model that our ladder chose; not
+with ``--alone``. Each may simulate ``--steps`` million steps, with ``--whole`` as many as our whole fold took, models
+that were not chosen, refits and bands included. Their bands are their own covariance's.
 
 Real recordings are looked for in ../shared/realdata (``--data``). Every line of a table is one fold; seconds are those
-of the fold's fit with everything that its bands need, the coverage is of held-out samples by 90 % bands.
+of the fold's fit with everything that its bands need, the coverage is of held-out samples by 90 % bands. Differences to
+other methods are paired by recording, with 90 % intervals of a bootstrap over the recordings of each fold.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ import argparse
 import functools
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +38,21 @@ from flyball.calibration.rigs import Fold, Rig
 from flyball.calibration.rigs.cube import SpringCube, TossedCube
 from flyball.calibration.rigs.servo import ServoPendulum
 from flyball.calibration.testing import TRUTH, record
+from flyball.episodes import Episode
 from flyball.episodes.formats import read_one
 
 PLANTED = Budget(starts=6, iterations=20, refits=4)
 
 
 class NativeServo(ServoPendulum):
-    """The rig with what MuJoCo has a name for."""
+    """The rig with what MuJoCo has a name for: it knows nothing of a warm winding."""
 
     engine = "mujoco"
     levels = ServoPendulum.levels[:1]
+
+    def replay(self, episode: Episode) -> Replay:
+        replay = super().replay(episode)
+        return replace(replay, settings={"firmware.kp": replay.settings["firmware.kp"]})
 
 
 class DrakeCube(SpringCube):
@@ -58,9 +65,10 @@ class DrakeCube(SpringCube):
 
 
 class BasicServo(ServoPendulum):
-    """The rig with the model that makes the planted recordings."""
+    """The rig with the model that makes the planted recordings, of servos of which nothing is known."""
 
-    levels = ServoPendulum.levels[:1]
+    levels = (tuple(TRUTH),)
+    priors: Mapping[str, tuple[float, float]] = {}
 
 
 def replays(rig: Rig, folder: Path) -> list[Replay]:
@@ -68,46 +76,97 @@ def replays(rig: Rig, folder: Path) -> list[Replay]:
     return [rig.replay(read_one(p)) for p in sorted(folder.glob("*.mcap"))]
 
 
-def real(rig: Rig, folder: Path, seed: int, budget: Budget, against: Sequence[str]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Row:
+    """One fold by one method: errors on each recording held out, and what it took."""
+
+    fold: str
+    method: str
+    detail: str
+    errors: list[float]
+    coverage: float
+    steps: float
+    cpu_s: float
+    wall_s: float
+
+    @property
+    def error(self) -> float:
+        return float(np.mean(self.errors))
+
+    def line(self) -> str:
+        figures = f"{self.error:8.4f}{self.coverage:10.0%}{self.steps / 1e6:9.0f}{self.cpu_s:7.0f}{self.wall_s:8.0f}"
+        return f"  {self.fold:14}{f'{self.method}, {self.detail}':34}{figures}"
+
+
+class Clock:
+    """CPU and wall time since it was made [s]."""
+
+    def __init__(self) -> None:
+        self._begin = time.process_time(), time.perf_counter()
+
+    def __call__(self) -> tuple[float, float]:
+        return time.process_time() - self._begin[0], time.perf_counter() - self._begin[1]
+
+
+def real(rig: Rig, folder: Path, seed: int, budget: Budget, against: Sequence[str], steps: float) -> dict[str, Any]:
     """Every fold of real recordings, by us and by others; then the calibration itself."""
     recordings = replays(rig, folder)
-    print(f"{rig.name} on {rig.engine}, seed {seed}, unit {rig.unit}", flush=True)
-    print(f"  {'held out':16}{'method':36}{'error':>8}{'coverage':>10}{'M steps':>9}{'seconds':>9}", flush=True)
-    rows: list[dict[str, Any]] = []
+    print(f"{rig.name} on {rig.engine}, {len(recordings)} recordings, seed {seed}, errors in {rig.unit}", flush=True)
+    print(
+        f"  {'held out':14}{'method':34}{'error':>8}{'coverage':>10}{'M steps':>9}{'CPU s':>7}{'wall s':>8}", flush=True
+    )
+    rows: list[Row] = []
 
-    def row(fold: Fold, method: str, detail: str, error: float, coverage: float, steps: float, seconds: float) -> None:
-        figures = {"error": error, "coverage": coverage, "steps": steps, "seconds": seconds}
-        rows.append({"fold": fold.name, "method": method, "detail": detail} | figures)
-        line = f"{error:8.4f}{coverage:10.0%}{steps / 1e6:9.1f}{seconds:9.0f}"
-        print(f"  {fold.name:16}{f'{method}, {detail}':36}{line}", flush=True)
+    def note(row: Row) -> None:
+        rows.append(row)
+        print(row.line(), flush=True)
 
     scores: list[Score] = []
     for fold in checked_folds(rig, recordings):
-        begin = time.perf_counter()
+        clock = Clock()
         ours = score(rig, recordings, fold, seed=seed, budget=budget)
-        seconds = time.perf_counter() - begin
         scores.append(ours)
-        e, level = ours.error, f"model {ours.learned.level + 1}"
-        row(fold, "flyball", level, e.after, e.coverage, ours.learned.steps, seconds)
+        level, errors = f"model {ours.learned.level + 1} of {len(rig.levels)}", ours.by_recording.tolist()
+        note(Row(fold.name, "flyball", level, errors, ours.error.coverage, ours.learned.steps, *clock()))
         held = [r for r in recordings if r.name in fold.test]
         test = problem_of(rig, held, ours.learned.problem.paths, budget.threads)
         for method in against:
-            train = replace(ours.learned.problem)
-            begin = time.perf_counter()
-            other = _METHODS[method](train, ours.learned.steps, seed=seed, members=budget.tracks)
-            seconds = time.perf_counter() - begin
-            error = float(test.errors(other.best[None]).mean())
-            share = baselines.coverage(test, other.samples)
-            row(fold, method, f"{other.restarts} starts", error, share, train.steps, seconds)
+            train, clock = replace(ours.learned.problem), Clock()
+            other = _METHODS[method](train, steps or ours.learned.steps, seed=seed, members=budget.tracks)
+            took = clock()
+            errors, share = test.errors(other.best[None])[0].tolist(), baselines.coverage(test, other.samples)
+            note(Row(fold.name, method, f"{other.restarts} starts", errors, share, train.steps, *took))
+    clock = Clock()
     answer = learn(rig, recordings, seed=seed, budget=budget) if len(scores) > 1 else scores[0].learned
     c = report(rig, answer, scores, sum(s.steps for s in scores), (), seed, budget)
     print("\n".join(c.lines()), flush=True)
+    if len(scores) > 1:
+        print("  fit to all recordings: {:.0f} s CPU, {:.0f} s wall".format(*clock()))
+    out: dict[str, Any] = {}
     for method in ("flyball", *against):
-        mine = [r for r in rows if r["method"] == method]
-        mean, most = np.mean([r["error"] for r in mine]), max(r["seconds"] for r in mine)
-        print(f"  {'mean':16}{method:36}{mean:8.4f}{'':19}{most:9.0f} at most")
+        mine, ours_ = ([r for r in rows if r.method == m] for m in (method, "flyball"))
+        mean, cpu, wall = np.mean([r.error for r in mine]), max(r.cpu_s for r in mine), max(r.wall_s for r in mine)
+        out[method] = {"mean": mean, "cpu_s_at_most": cpu, "wall_s_at_most": wall}
+        line = f"  {'mean':14}{method:34}{mean:8.4f}{'at most':>19}{cpu:7.0f}{wall:8.0f}"
+        if method != "flyball":
+            low, high = difference(mine, ours_, seed)
+            worst = min(o.error - u.error for o, u in zip(mine, ours_, strict=True))
+            out[method] |= {"more_than_ours": [low, high], "least_more_in_a_fold": worst}
+            line += f"   {mean - out['flyball']['mean']:+.4f} [{low:+.4f}, {high:+.4f}] to ours, least {worst:+.4f}"
+        print(line)
     print(flush=True)
-    return asdict(c.held_out) | {"seed": seed, "rows": rows, "steps": c.steps, "verdict": c.verdict}
+    table = [asdict(r) | {"error": r.error} for r in rows]
+    figures = {"seed": seed, "rows": table, "means": out, "steps": c.steps, "verdict": c.verdict}
+    return asdict(c.held_out) | figures | {"paths": c.paths, "best": c.best.tolist()}
+
+
+def difference(theirs: Sequence[Row], ours: Sequence[Row], seed: int) -> tuple[float, float]:
+    """90 % interval of how much more their mean error over folds is than ours, paired by recording."""
+    rng = np.random.default_rng(seed)
+    excess = [np.subtract(a.errors, b.errors) for a, b in zip(theirs, ours, strict=True)]
+    draws = [np.mean([e[rng.integers(len(e), size=len(e))].mean() for e in excess]) for _ in range(4000)]
+    low, high = np.quantile(draws, [0.05, 0.95])
+    return float(low), float(high)
 
 
 _METHODS: dict[str, Callable[..., baselines.Baseline]] = {
@@ -138,7 +197,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     kinds = ["servo", "cube", "drake", "planted", "mujoco"]
     parser.add_argument("what", nargs="*", choices=[*kinds, []], default=[])
-    parser.add_argument("--against", action="store_true", help="also fit by mujoco.sysid and by CMA-ES")
+    parser.add_argument("--alone", action="store_true", help="leave out mujoco.sysid and CMA-ES")
+    parser.add_argument("--steps", type=float, default=60, help="of each of them [million] (default: %(default)s)")
+    parser.add_argument("--whole", action="store_true", help="as many steps for each of them as our whole fold took")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--truths", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
@@ -160,8 +221,9 @@ def main() -> None:
         else:
             rig, folder, budget = rigs[what]
             budget = replace(budget, threads=args.threads)
-            against = list(_METHODS) if args.against and what != "mujoco" else []
-            out[what] = [real(rig, args.data / folder, s, budget, against) for s in range(args.seeds)]
+            against = [] if args.alone or what not in ("servo", "cube") else list(_METHODS)
+            steps = 0.0 if args.whole else args.steps * 1e6
+            out[what] = [real(rig, args.data / folder, s, budget, against, steps) for s in range(args.seeds)]
     if args.json:
         args.json.write_text(json.dumps(out, indent=1))
 

@@ -8,7 +8,7 @@ scales and evaluate in large batches: all starts, all refits with recordings lef
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -58,7 +58,7 @@ class Fit:
 
     Attributes:
       values: candidates, best first, (c, p). Least squares: the end of every start. CMA-ES: everything evaluated.
-      costs: their costs, (c,); weighted mean of the loss.
+      costs: their costs, (c,); weighted mean of the loss, times exp(penalty) with a prior.
       evaluations: parameter vectors evaluated.
       seed: of the starts.
       converged: whether the best candidate had stopped improving when the fit ended.
@@ -114,10 +114,26 @@ def starts(parameters: Sequence[Parameter], n: int, seed: int, near: Array | Non
     return np.clip(np.concatenate([given, 0.1 + 0.8 * sobol])[:n], 0.02, 0.98)
 
 
+def knowledge(parameters: Sequence[Parameter], priors: Mapping[str, tuple[float, float]]) -> Array:
+    """Priors on the unit cube: centre and 1 / standard deviation, (2, p); 0 where nothing is known.
+
+    Args:
+      priors: path -> value and standard deviation; the latter a share (of the natural logarithm) on a log scale.
+    """
+    out = np.zeros((2, len(parameters)))
+    for j, p in enumerate(parameters):
+        if p.path in priors:
+            centre, sd = priors[p.path]
+            width = np.log(p.high / p.low) if p.scale == "log" else p.high - p.low
+            out[:, j] = p.to_unit(centre), width / sd
+    return out
+
+
 def least_squares(
     problem: Problem,
     rows: Array,
     *,
+    prior: Array | None = None,
     seed: int,
     starts_per_row: int = 8,
     initial: Array | None = None,
@@ -132,8 +148,14 @@ def least_squares(
     The loss is smoothed absolute, 2 (sqrt(1 + r^2) - 1): recordings that no setting explains do not rule. The damping
     is Levenberg's and Marquardt's, four trials of it a step.
 
+    A prior is weighed against recordings by how far the model itself is from them: what is minimised is
+    log(loss) + |(u - centre) / sd|^2 / n, the logarithm of the posterior with n recordings, each one observation since
+    the error of a model is alike all along a recording, and a variance that is not known. Of a model that explains
+    everything, recordings say all.
+
     Args:
       rows: residual weights, (f, m); see ``weights``.
+      prior: of all rows; see ``knowledge``.
       starts_per_row: Sobol starts, when ``initial`` is None.
       initial: start values instead, (s, p) for every row or (f, s, p).
       hold: parameters that keep their start value, (s, p) with ``initial``; for profiles.
@@ -156,8 +178,15 @@ def least_squares(
     def evaluate(x: Array) -> Array:
         return problem.residuals(from_unit(ps, x))
 
+    centre, precision = np.zeros((2, p)) if prior is None else prior
+    counted = np.array([len(np.unique(problem.groups["episode"][row > 0])) for row in rows])[w]
+
+    def penalised(loss: Array, x: Array, n: Array) -> Array:
+        return loss * np.exp(np.square((x - centre) * precision).sum(axis=-1) / n)
+
     r = evaluate(u)
-    cost = np.einsum("lm,lm->l", rows[w], _loss(r))
+    loss = np.einsum("lm,lm->l", rows[w], _loss(r))
+    cost = penalised(loss, u, counted)
     evaluations, damping, stalled = len(u), np.full(len(u), 1e-2), np.zeros(len(u), int)
     given_up = np.zeros(len(u), bool)
     trials = np.array([0.1, 1.0, 10.0, 100.0])
@@ -176,7 +205,9 @@ def least_squares(
         for i, lane in enumerate(active):
             jacobian = (nudged[i] - r[lane]) / sign[i][:, None]
             weight = rows[w[lane]] / np.sqrt(1 + r[lane] ** 2)
-            gradient, hessian = jacobian @ (weight * r[lane]), (jacobian * weight) @ jacobian.T
+            pull = loss[lane] / counted[lane] * precision**2
+            gradient = jacobian @ (weight * r[lane]) + pull * (u[lane] - centre)
+            hessian = (jacobian * weight) @ jacobian.T + np.diag(pull)
             # A parameter on its bound that wants to leave the cube is held there.
             free = ~(((u[lane] <= 0) & (gradient > 0)) | ((u[lane] >= 1) & (gradient < 0)) | held[lane])
             scale = np.maximum(np.diag(hessian), 1e-6 * max(np.diag(hessian).max(), 1e-12))[free]
@@ -191,11 +222,12 @@ def least_squares(
         evaluations += len(x) * p + len(tried)
         for i, lane in enumerate(active):
             mine = slice(i * len(trials), (i + 1) * len(trials))
-            costs = _loss(new[mine]) @ rows[w[lane]]
+            losses = _loss(new[mine]) @ rows[w[lane]]
+            costs = penalised(losses, tried[mine], counted[lane])
             b = int(np.argmin(costs))
             if costs[b] < cost[lane]:
                 stalled[lane] = stalled[lane] + 1 if costs[b] > 0.999 * cost[lane] else 0
-                u[lane], r[lane], cost[lane] = tried[mine][b], new[mine][b], costs[b]
+                u[lane], r[lane], loss[lane], cost[lane] = tried[mine][b], new[mine][b], losses[b], costs[b]
                 damping[lane] = np.clip(damping[lane] * trials[b] / 2, 1e-6, 1e6)
             else:
                 stalled[lane] += 1
@@ -211,7 +243,7 @@ def least_squares(
     return fits
 
 
-def profile(problem: Problem, row: Array, fit: Fit, *, iterations: int = 8) -> Fit:
+def profile(problem: Problem, row: Array, fit: Fit, *, prior: Array | None = None, iterations: int = 8) -> Fit:
     """The fit with further candidates: each parameter held off its best, the others fitted again.
 
     Where the recordings leave a valley open, its ends are among these.
@@ -222,7 +254,7 @@ def profile(problem: Problem, row: Array, fit: Fit, *, iterations: int = 8) -> F
     hold = np.tile(np.eye(p, dtype=bool), (4, 1))
     u[hold] = np.clip(u[hold] + np.repeat([-0.35, -0.15, 0.15, 0.35], p), 0, 1)
     (new,) = least_squares(
-        problem, row[None], seed=fit.seed, initial=from_unit(ps, u), hold=hold, iterations=iterations
+        problem, row[None], prior=prior, seed=fit.seed, initial=from_unit(ps, u), hold=hold, iterations=iterations
     )
     values, costs = np.concatenate([fit.values, new.values]), np.concatenate([fit.costs, new.costs])
     order = np.argsort(costs, kind="stable")
@@ -231,7 +263,13 @@ def profile(problem: Problem, row: Array, fit: Fit, *, iterations: int = 8) -> F
 
 
 def jackknife(
-    problem: Problem, fit: Fit, train: Sequence[str], without: Sequence[str] = (), *, iterations: int = 5
+    problem: Problem,
+    fit: Fit,
+    train: Sequence[str],
+    without: Sequence[str] = (),
+    *,
+    prior: Array | None = None,
+    iterations: int = 5,
 ) -> Array:
     """How far a fit would move between sets of recordings such as ``train``, on the unit cube, (len(train), p).
 
@@ -242,7 +280,7 @@ def jackknife(
     if n < 2:
         return np.zeros((1, len(ps)))
     rows = weights(problem, [(*without, name) for name in train])
-    refits = least_squares(problem, rows, seed=fit.seed, initial=fit.values[:1], iterations=iterations)
+    refits = least_squares(problem, rows, prior=prior, seed=fit.seed, initial=fit.values[:1], iterations=iterations)
     return np.sqrt(n - 1) * (to_unit(ps, np.stack([f.best for f in refits])) - to_unit(ps, fit.best))
 
 

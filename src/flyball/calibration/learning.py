@@ -25,6 +25,7 @@ from flyball.calibration.fit import (
     cma_es,
     from_unit,
     jackknife,
+    knowledge,
     least_squares,
     profile,
     starts,
@@ -173,7 +174,8 @@ class _Run:
             self.progress.stage(f"{rig.name}: model {i + 1} of {len(rig.levels)}", budget.iterations)
             new = self.problem(self.names, paths)
             found = least_squares(
-                new, weights(new, without), seed=self.seed, initial=self.starts(new, problem, fits),
+                new, weights(new, without), prior=knowledge(new.parameters, rig.priors), seed=self.seed,
+                initial=self.starts(new, problem, fits),
                 iterations=budget.iterations, scouting=budget.scouting, progress=self.progress,
             )  # fmt: skip
             errors = new.errors(np.stack([f.best for f in found]))
@@ -188,7 +190,7 @@ class _Run:
         assert problem is not None
         everything = weights(problem, without)[0]
         self.progress.stage(f"{rig.name}: refits with recordings left out", len(self.groups))
-        whole = profile(problem, everything, fits[0])
+        whole = profile(problem, everything, fits[0], prior=knowledge(problem.parameters, rig.priors))
         spread = self.ensemble(problem, whole, self.names, ())
         left = []
         for group, fit in zip(self.groups, fits[1:], strict=True):
@@ -216,7 +218,8 @@ class _Run:
         """
         ps, rng = problem.parameters, np.random.default_rng(self.seed)
         centres = to_unit(ps, as_good(problem, fit, train))
-        moves = jackknife(problem, fit, train, without, iterations=self.budget.refits)
+        known = knowledge(ps, self.rig.priors)
+        moves = jackknife(problem, fit, train, without, prior=known, iterations=self.budget.refits)
         cloud = (centres[:, None] + moves).reshape(-1, len(ps))
         cloud = np.repeat(cloud, int(np.ceil(self.budget.members / len(cloud))), axis=0)
         return from_unit(ps, np.clip(cloud + STEP / 10 * rng.standard_normal(cloud.shape), 0, 1))

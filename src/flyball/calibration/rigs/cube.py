@@ -6,7 +6,7 @@ decides everything, so that is not taken from one noisy frame but from a ballist
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +75,7 @@ class TossedCube:
     scene = Scene("tossed-cube", MODEL, PARAMETERS, assumptions={"timestep": 1 / 592, "cone": "elliptic"})
     engine = "mujoco"
     levels = (tuple(p.path for p in PARAMETERS),)
+    priors: Mapping[str, tuple[float, float]] = {}
     method = "cma-es"
     compared = Compared("cube.pose", "joint:cube.position", 3, scale=0.01, noise=0.001)
     unit, unit_size = "cube widths", WIDTH

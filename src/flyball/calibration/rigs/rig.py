@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -45,6 +45,8 @@ class Rig(Protocol):
     """Engine used for fitting, name in ``flyball.engines``."""
     levels: tuple[tuple[str, ...], ...]
     """Ladder of models: the parameters fitted at each level, simplest first. Climbed while it pays on held-out data."""
+    priors: Mapping[str, tuple[float, float]]
+    """What is known of parameters besides their range: path -> value and standard deviation, a share where ``log``."""
     method: Literal["least-squares", "cma-es"]
     compared: Compared
     unit: str

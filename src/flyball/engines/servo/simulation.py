@@ -4,14 +4,18 @@ In: the MJCF of a mechanism with a single hinge, per-world fields, controls per 
 times as many a second as a general engine, and fields that a general engine has no name for: friction that grows with
 the torque of the drive and with the torque of the load, as in geared servos, and less of it once it slides (Stribeck;
 arXiv 2410.08650, "Extended friction models"); a drive whose torque goes as a power of the position error, as the
-authors of that model report of servos' firmware. Everything else follows MuJoCo's meaning of the same model; contact is
-ignored.
+authors of that model report of servos' firmware; a motor whose circuit has more resistance than its cold winding.
+Everything else follows MuJoCo's meaning of the same model; contact is ignored.
 
-    (I + armature) dv/dt = drive + gravity(q) - damping v - friction
-    |friction| <= (frictionloss + drive_friction |drive| + load_friction |gravity(q)|) (1 + stribeck exp(-(v / w)^2))
+    (I + armature) dv/dt = motor + gravity(q) - damping v - friction
+    |friction| <= (frictionloss + drive_friction |motor| + load_friction |gravity(q)|) (1 + stribeck exp(-(v / w)^2))
+    motor = (pull - back_emf v) / (1 + heating + source_resistance (pull / limit)^2)
     pull of a tendon = k e |e / e0|^(error_exponent - 1) within its limits, e = sum of its actuators' forces / k
 
-with w = 0.2 rad/s, e0 = 0.1 rad and k the stiffness of those actuators. Neutral values are 0, 0 and 1.
+with w = 0.2 rad/s, e0 = 0.1 rad and k the stiffness of those actuators. ``back_emf`` is that of actuators without a
+limit whose force is linear in velocity. Of a bridge that passes a share d = pull / limit of each period, the supply
+sees d times the current of the motor, so what is in series with the supply counts d^2 times; ``source_resistance`` is
+its ratio to the winding's, ``heating`` by how much a warm winding has more. Neutral values are 0; of the exponent, 1.
 """
 
 from __future__ import annotations
@@ -30,12 +34,22 @@ from flyball.scenes import Scene
 
 Array = NDArray[np.float64]
 
-_JOINT = ("damping", "armature", "frictionloss", "drive_friction", "load_friction", "stribeck")
+_JOINT = (
+    "damping",
+    "armature",
+    "frictionloss",
+    "drive_friction",
+    "load_friction",
+    "stribeck",
+    "heating",
+    "source_resistance",
+)
 _SLIDING = 0.2
 """Speed at which most of the excess of static over sliding friction is gone [rad/s]."""
 _ERROR, _STEEP = 0.1, 0.001
 """Error at which a power law is what a linear one is; below the second it goes on linearly, since an exponent below 1
 has no finite slope at 0 [rad]."""
+_BLOCK = 32  # steps whose controls are gathered at once
 _ACTUATOR = ("gain", "position_gain", "velocity_gain", "force_limit")
 
 
@@ -178,29 +192,34 @@ class ServoSimulation:
             )
         columns = {name: self._column(name) for name in reads}
         wanted = sorted(set(columns.values()))
-        log = np.empty((len(wanted), steps, n))
+        log = np.empty((len(wanted), n, steps))
+        block = np.empty((len(wanted), _BLOCK, n))
         dt, law = self.timestep, _Law(self)
         q, v, t = self._state.T.copy()
         with np.errstate(all="ignore"):  # a world that is no longer finite stays so, and is put back below
-            for k in range(steps):
-                drive, load, damping, forces = law(controls[:, k].T, q, v)
-                inertia = law.inertia + dt * damping
-                free = (law.inertia * v + dt * (drive + load)) / inertia
-                limit = dt * law.friction(drive, load, v) / inertia
-                v, t = free - np.minimum(np.maximum(free, -limit), limit), t + dt
-                q = q + dt * v
-                for row, column in enumerate(wanted):
-                    log[row, k] = (q, v, t)[column] if column < 3 else forces[column - 3]
+            for start in range(0, steps, _BLOCK):
+                end = min(start + _BLOCK, steps)
+                # worlds side by side in memory, a block at a time: the caller's order would miss the cache every step
+                for k, u in enumerate(np.ascontiguousarray(controls[:, start:end].transpose(1, 2, 0))):
+                    drive, back, load, forces = law(u, q, v)
+                    inertia = law.inertia + dt * (law.damping + back)
+                    free = (law.inertia * v + dt * (drive + load)) / inertia
+                    limit = dt * law.friction(drive - back * v, load, v) / inertia
+                    v, t = free - np.minimum(np.maximum(free, -limit), limit), t + dt
+                    q = q + dt * v
+                    for row, column in enumerate(wanted):
+                        block[row, k] = (q, v, t)[column] if column < 3 else forces[column - 3]
+                log[:, :, start:end] = block[:, : end - start].transpose(0, 2, 1)
         self._failed |= ~(np.isfinite(v) & np.isfinite(q))
         held = self._failed
-        log[:, :, held] = 0.0  # forces: a world that stands still
+        log[:, held] = 0.0  # forces: a world that stands still
         for row, column in enumerate(wanted[:3]):
             if column < 3:
-                log[row][:, held] = self._state[held, column]
+                log[row, held] = self._state[held, column, None]
         self._state = np.where(held[:, None], self._state, np.stack([q, v, t], axis=1))
         out = {}
         for name, reduce in reads.items():
-            x = log[wanted.index(columns[name])].T.reshape(n, steps // every, every, 1)
+            x = log[wanted.index(columns[name])].reshape(n, steps // every, every, 1)
             if reduce == "last":
                 out[name] = x[:, :, -1].copy()
             else:
@@ -272,7 +291,7 @@ class _Law:
 
     def __init__(self, sim: ServoSimulation) -> None:
         joint = {f: sim.value(f"joint:{sim.joint}.{f}") for f in _JOINT}
-        self.inertia = sim._inertia + joint["armature"]
+        self.inertia, self.damping = sim._inertia + joint["armature"], joint["damping"]
         self._joint, self._gravity = joint, sim._gravity
         self._on, self._reach, self._coef = sim._on, sim._reach, sim._coef
         self._actuators = []
@@ -289,22 +308,22 @@ class _Law:
         exponents = [sim.value(f"tendon:{t}.error_exponent") for t in sim._tendons]
         self._exponent = [None if (e == 1.0).all() else e for e in exponents]
         self._sticks = bool(joint["stribeck"].any())
+        self._resists = bool(joint["heating"].any() or joint["source_resistance"].any())
 
-    def friction(self, drive: Array, load: Array, v: Array) -> Array:
+    def friction(self, motor: Array, load: Array, v: Array) -> Array:
         """Largest friction torque [N m], (n,)."""
         j = self._joint
-        sliding = j["frictionloss"] + j["drive_friction"] * np.abs(drive) + j["load_friction"] * np.abs(load)
+        sliding = j["frictionloss"] + j["drive_friction"] * np.abs(motor) + j["load_friction"] * np.abs(load)
         return sliding * (1 + j["stribeck"] * np.exp(-np.square(v / _SLIDING))) if self._sticks else sliding
 
     def __call__(self, u: Array, q: Array, v: Array) -> tuple[Array, Array, Array, list[Array]]:
-        """Drive and gravity torque, damping [N m s], each (n,), and the force of each actuator.
+        """Drive without back-EMF [N m], back-EMF [N m s], gravity torque [N m], each (n,), and force of each actuator.
 
         Args:
           u: controls, (nu, n).
           q, v: position and velocity, (n,).
         """
-        damping = self._joint["damping"]
-        drive = np.zeros_like(q)
+        drive, back, duty = np.zeros_like(q), np.zeros_like(q), np.zeros_like(q)
         pull, stiffness = ([np.zeros_like(q) for _ in self._tendon_limit] for _ in range(2))
         forces = []
         for (t, r, (g0, g1, g2, b0, b1, b2), limit, unlimited), ui in zip(self._actuators, u, strict=True):
@@ -323,7 +342,7 @@ class _Law:
                     stiffness[t] = stiffness[t] - k
             elif unlimited:
                 # Linear in velocity: implicit, like joint damping, hence stable at any gain.
-                damping = damping if slope is None else damping - r * slope
+                back = back if slope is None else back - r * slope
                 drive = drive if still is None else drive + r * still
             else:
                 drive = drive + r * force
@@ -333,9 +352,13 @@ class _Law:
             if exponent is not None:
                 error = np.abs(total) / np.maximum(k, 1e-12)  # a drive that is off pulls nothing either way
                 total = total * (np.maximum(error, _STEEP) / _ERROR) ** (exponent - 1)
-            drive = drive + r * np.minimum(np.maximum(total, -limit), limit)
+            total = np.minimum(np.maximum(total, -limit), limit)
+            drive, duty = drive + r * total, total / limit
+        if self._resists:
+            ratio = 1 / (1 + self._joint["heating"] + self._joint["source_resistance"] * duty * duty)
+            drive, back, forces = drive * ratio, back * ratio, [f * ratio for f in forces]
         amplitude, phase = self._gravity
-        return drive, -amplitude * np.sin(q + phase), damping, forces
+        return drive, back, -amplitude * np.sin(q + phase), forces
 
 
 def _times(a: Array | None, b: Array) -> Array | None:
