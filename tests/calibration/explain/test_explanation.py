@@ -21,6 +21,7 @@ BELIEVED = {"object.friction": 0.05, "arm.gain_scale": 0.9, "arm.delay_s": 0.03}
 SLICK = {**BELIEVED, "object.friction": 0.036}
 SEARCH = Search(base=16, strata=8, rounds=(16,), keep=2, draws=10)
 BUDGET = Budget(first=2, grid=9, samples=10, halvings=3)
+LITTLE = Budget(first=2, grid=6, samples=4, near=4, halvings=1)  # where only the cause is looked at
 
 
 def stacked(cell):
@@ -116,8 +117,16 @@ def test_a_crash_test_that_was_tampered_with_is_refused_in_a_line(slick, tmp_pat
 
 def test_a_policy_that_was_told_something_wrong_is_the_cause_not_the_table():
     told = told_of({**BELIEVED, "object.friction": 0.07})
-    found = explain(case_of(log(BELIEVED, told), told), search=SEARCH, budget=BUDGET, draw_map=False)
-    assert found.cause == "told:object.friction", found.sentence
+    found = explain(case_of(log(BELIEVED, told), told), search=SEARCH, budget=LITTLE, draw_map=False)
+    assert found.cause == "told:object.friction" and "as told 40% too high" in found.sentence, found.sentence
+
+
+def test_without_a_calibration_the_log_itself_shows_what_was_told_wrong():
+    told = told_of(BELIEVED)
+    case = Case(TASK, log(SLICK, told), told, TASK.expert, None, seed=2, threads=1)
+    found = explain(case, search=SEARCH, budget=LITTLE, draw_map=False)
+    assert (found.verdict, found.cause) == ("explained", "object.friction"), found.sentence
+    assert found.causes[0].actual == pytest.approx(0.036, rel=0.1) and found.causes[0].believed == pytest.approx(0.05)
 
 
 def test_commands_that_are_not_the_policys_are_seen_without_a_simulation():

@@ -134,6 +134,12 @@ class _Explainer:
             return case.succeeds(variant(jobs)).astype(float)
 
         shares, fails, helped = self._shares(players, tries)
+        if fails.mean() >= HELPS and helped < HELPS and self.case.believed is None:
+            # without a calibration, what follows from several parameters (a grip force) is judged by this attempt's own
+            usual_told = self._derived_told(found)
+            told_off = [f"told:{self.task.conditioning[j]}" for j in self._told_apart(usual_told)]
+            players = [tuple([*told_off, *own][:MOST_PLAYERS]) for own in players]
+            shares, fails, helped = self._shares(players, tries)
         if fails.mean() >= HELPS and helped < HELPS:
             # what deviates is not enough: all the rest is off, too, each by no more than the calibration allows
             shares, fails, helped = self._shares([(*own[: MOST_PLAYERS - 1], REST) for own in players], tries)
@@ -181,7 +187,10 @@ class _Explainer:
         if path == START:
             return Cause(path, "where the attempt began", share)
         if path == REST:
-            return Cause(path, "several deviations at once, each no larger than the calibration allows", share)
+            each = (
+                "each no larger than the calibration allows" if self.case.believed is not None else "none of them clear"
+            )
+            return Cause(path, f"several deviations at once, {each}", share)
         if path.startswith("told:"):
             j = self.task.conditioning.index(path[5:])
             return Cause(path, f"{path[5:]} as told", share, float(self.case.told[j]), float(usual_told[j]),
@@ -201,6 +210,12 @@ class _Explainer:
             return self.case.told
         m = len(next(iter(self.case.believed.values())))
         return self.task.tell(self.task.scene.nominal(m) | dict(self.case.believed))
+
+    def _derived_told(self, found: Found) -> NDArray[np.float64]:
+        """What was told, but for what is no parameter of the scene: that as of the worlds in which it failed."""
+        own = {p.path for p in self.task.scene.parameters}
+        better = self.task.tell(found.values)
+        return np.where([name in own for name in self.task.conditioning], self.case.told, better)
 
     def _told_apart(self, usual: NDArray[np.float64]) -> list[int]:
         """Places in which what was told differs from that."""

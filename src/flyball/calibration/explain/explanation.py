@@ -45,9 +45,10 @@ class Cause:
         side = "below" if self.actual < self.believed else "above"
         off = self.actual / self.believed - 1 if self.relative else self.actual - self.believed
         size = f"{abs(off):.0%}" if self.relative else f"{abs(off):.3g}"
-        told = self.path.startswith("told:")
-        what, asked = (self.label, "what the calibration asks for") if told else (self.path, "what was believed")
-        return f"{what} {size} {side} {asked} ({self.believed:.3g} -> {self.actual:.3g})"
+        values = f"({self.believed:.3g} -> {self.actual:.3g})"
+        if self.path.startswith("told:"):
+            return f"{self.label} {size} too {'low' if side == 'below' else 'high'} {values}"
+        return f"{self.path} {size} {side} what was believed {values}"
 
 
 @dataclass(frozen=True)
