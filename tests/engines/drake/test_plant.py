@@ -241,6 +241,11 @@ def test_pairs_are_those_that_mujoco_would_let_collide():
         ("fluid", ("<option", '<option density="1000"')),
         ("ball joint", ('<freejoint name="b"/>', '<joint type="ball"/>')),
         ("partial gravity compensation", ('name="b" pos', 'name="b" gravcomp=".5" pos')),
+        (
+            "actuator with several controls or outputs",
+            ("</body></worldbody>", '<site name="s"/></body><site name="t"/></worldbody><actuator>'
+             '<orientation name="o" site="s" refsite="t"/></actuator>'),
+        ),
         ("armature", ('<freejoint name="b"/>', '<joint type="free" armature=".1"/>')),
     ],
 )  # fmt: skip

@@ -77,11 +77,12 @@ def needs(m: mujoco.MjModel, scene: Scene) -> dict[str, str]:
         for name in ("armature", "damping", "frictionloss"):
             if getattr(m, f"dof_{name}")[i]:
                 note(name, "joint", m.dof_jntid[i])
-    for i in range(m.nu):
+    for i in range(m.nactuator):
         linear = int(m.actuator_trntype[i]) in (int(mujoco.mjtTrn.mjTRN_JOINT), int(mujoco.mjtTrn.mjTRN_TENDON))
         affine = m.actuator_gaintype[i] <= 1 and m.actuator_biastype[i] <= 1  # fixed, affine; none, affine
-        plain = linear and affine and int(m.actuator_dyntype[i]) == int(mujoco.mjtDyn.mjDYN_NONE)
-        note("actuator" if plain else "actuator with dynamics, or not of a joint or tendon", "actuator", i)
+        single = m.actuator_ctrlnum[i] == m.actuator_outnum[i] == 1
+        plain = linear and affine and single and int(m.actuator_dyntype[i]) == int(mujoco.mjtDyn.mjDYN_NONE)
+        note("actuator" if plain else "actuator with dynamics, several outputs, or not of a joint or tendon", "actuator", i)
     for i in range(m.ntendon):
         first = m.tendon_adr[i]
         fixed = m.wrap_type[first] == int(mujoco.mjtWrap.mjWRAP_JOINT)
