@@ -114,8 +114,8 @@ def read_drives(m: Any, refuse: Callable[[str, str], None]) -> Drives:
       m: MjModel.
       refuse: told of what cannot be had, (feature, where).
     """
-    for a in np.flatnonzero((m.actuator_ctrlnum != 1) | (m.actuator_outnum != 1)):
-        refuse("actuator with several controls or outputs", f"actuator {_name(m, int(a))}")
+    for several in np.flatnonzero((m.actuator_ctrlnum != 1) | (m.actuator_outnum != 1)):
+        refuse("actuator with several controls or outputs", f"actuator {_name(m, int(several))}")
     unlimited = np.array([-np.inf, np.inf])
     clamp = not m.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_CLAMPCTRL
     control = np.where(m.actuator_ctrllimited[:, None].astype(bool) & clamp, m.actuator_ctrlrange, unlimited)

@@ -82,7 +82,8 @@ def needs(m: mujoco.MjModel, scene: Scene) -> dict[str, str]:
         affine = m.actuator_gaintype[i] <= 1 and m.actuator_biastype[i] <= 1  # fixed, affine; none, affine
         single = m.actuator_ctrlnum[i] == m.actuator_outnum[i] == 1
         plain = linear and affine and single and int(m.actuator_dyntype[i]) == int(mujoco.mjtDyn.mjDYN_NONE)
-        note("actuator" if plain else "actuator with dynamics, several outputs, or not of a joint or tendon", "actuator", i)
+        other = "actuator with dynamics, several outputs, or not of a joint or tendon"
+        note("actuator" if plain else other, "actuator", i)
     for i in range(m.ntendon):
         first = m.tendon_adr[i]
         fixed = m.wrap_type[first] == int(mujoco.mjtWrap.mjWRAP_JOINT)
