@@ -45,6 +45,7 @@ def write_calibration(
     tracks: Sequence[Track] | None,
     directory: Path,
     *,
+    left_out: Sequence[str] = (),
     timestep: float = 0.0,
 ) -> list[Path]:
     """Write card, overlay and page of a calibration; ``NAME`` is ``Calibration.rig``.
@@ -53,6 +54,7 @@ def write_calibration(
       scene: the one it was fitted to.
       tracks: replays of held-out recordings to show; None when there are none.
       directory: is made where it is missing; files of the same names are replaced.
+      left_out: recordings that took no part, and why; those in the calibration's notes are known.
       timestep: that they were replayed with, where it is not the scene's own [s].
 
     Returns:
@@ -63,8 +65,9 @@ def write_calibration(
     """
     made = overlay(calibration, scene, timestep=timestep)
     outside = tuple(x.removeprefix("not in the model: ") for x in made.lines() if x.startswith("not in the model: "))
-    left_out = tuple(n.removeprefix(_LEFT_OUT) for n in calibration.notes if n.startswith(_LEFT_OUT))
-    card = Card(calibration, calibration.rig, record_next(calibration, scene), left_out, outside)
+    said = (*left_out, *(n for n in calibration.notes if n.startswith(_LEFT_OUT)))
+    without = tuple(dict.fromkeys(n.removeprefix(_LEFT_OUT) for n in said))
+    card = Card(calibration, calibration.rig, record_next(calibration, scene), without, outside)
     files = write_overlay(made, directory)
     stem = file_stem(calibration.rig)
     places = directory / f"{stem}.card.json", directory / f"{stem}.html"
