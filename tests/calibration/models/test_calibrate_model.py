@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flyball.base import InputError, Missing
+from flyball.base import InputError, Missing, SignalSpec, Timed
 from flyball.calibration.calibration import Calibration
 from flyball.calibration.models import calibrate_model
 from flyball.calibration.models.calibrate import calibrate_robots, prepared, read_model, rig_of
@@ -232,3 +232,38 @@ def test_commands_of_another_kind_are_refused(sound):
 def test_an_unknown_episode_signal_map_is_said(sound):
     with pytest.raises(Missing, match="no position signal"):
         rig_of(read_model(arm(2)), sound, parameters='[signals]\nposition = "arm.q"\n')
+
+
+# ---- a drive that is switched off
+
+
+def with_drive(episode, on_s: float, off_s: float):
+    """The episode, with the drive on in that time only, and the arm somewhere else in the other."""
+    made = dict(episode.signals)
+    seen = made["joint_states.position"]
+    t = (seen.t_ns - seen.t_ns[0]) * 1e-9
+    on = (t >= on_s) & (t < off_s)
+    values = np.array(seen.values)
+    values[~on] -= 0.7
+    made["joint_states.position"] = replace(seen, values=values)
+    made["servo.torque_enable"] = Timed(SignalSpec("servo.torque_enable", (), "bool"), seen.t_ns, on)
+    return replace(episode, signals=made)
+
+
+def test_only_what_the_drive_did_takes_part():
+    whole = record(ONE, joints=1, episodes=3, seconds=2)
+    rig = rig_of(read_model(arm(1)), whole)
+    full = rig.replay(whole[0])
+    early, late = rig.replay(with_drive(whole[0], 0.0, 1.2)), rig.replay(with_drive(whole[0], 0.8, 9.0))
+    n = len(early.t)
+    assert early.t[-1] < 1.2 <= full.t[n] and np.array_equal(early.measured, full.measured[:n])
+    assert late.t[0] == 0 and np.array_equal(late.measured, full.measured[-len(late.t) :])
+    assert full.t[-1] - late.t[-1] == pytest.approx(0.8, abs=0.011)
+
+
+def test_a_recording_with_the_drive_off_is_left_out_and_said():
+    whole = record(ONE, joints=1, episodes=3, seconds=2)
+    rig = rig_of(read_model(arm(1)), whole)
+    ready = prepared(rig, [*whole[1:], with_drive(whole[0], 0.0, 0.3)])
+    assert [r.name for r in ready.replays] == ["run1", "run2"]
+    assert any("run0" in note and "drives that are on" in note for note in ready.left_out), ready.left_out

@@ -218,7 +218,7 @@ def around(said: float, size: float) -> tuple[float, float, float]:
     Where it says nothing: from a thousandth of the most that is plausible, which is as good as nothing, up to that.
     """
     if said > 0:
-        return said / 10, said, said * 10
+        return min(said / 10, size / 1000), said, max(said * 10, size)
     return size / 1000, size / 1000, size
 
 

@@ -23,10 +23,14 @@ Array = NDArray[np.float64]
 POSITIONS = ("joint_states.position", "joint.position", "observation.state")
 COMMANDS = ("joint_commands.position", "command.joint", "joint_commands.effort", "joint_commands.velocity", "action")
 """Signals looked for, in this order."""
+ENABLE = "servo.torque_enable"
+"""Whether the drives give torque; without it they always do."""
 START_S = 0.08
 """The state at the start is estimated from this much of a recording [s]."""
 
 REST_S = 0.4
+SHORTEST_S = 0.5
+"""Less than this says nothing [s]."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ def _in_si(signal: Timed) -> Array:
 
 
 def tracks(episode: Episode, layout: Layout, name: str) -> tuple[Array, Array, Array, Array]:
-    """Times and values of commands (m, c) and positions (n, joints), time 0 where both have begun.
+    """Times and values of commands (m, c) and positions (n, joints), time 0 where both have begun and drives are on.
 
     Raises:
       InputError: not finite, or too short.
@@ -127,8 +131,12 @@ def tracks(episode: Episode, layout: Layout, name: str) -> tuple[Array, Array, A
     seen, sent = episode.signal(layout.position), episode.signal(layout.command)
     if not (len(seen.t_ns) and len(sent.t_ns)):
         raise InputError("no positions or no commands", where=name)
-    begin = max(seen.t_ns[0], sent.t_ns[0])
-    keep = seen.t_ns >= begin
+    on, off = drives_on(episode)
+    keep = (seen.t_ns >= max(seen.t_ns[0], sent.t_ns[0], on)) & (seen.t_ns < off)
+    if not keep.any() or (seen.t_ns[keep][-1] - seen.t_ns[keep][0]) * 1e-9 < SHORTEST_S:
+        raise InputError(
+            "too little of it has commands and drives that are on", where=name, allowed=f"{SHORTEST_S:g} s"
+        )
     t = (seen.t_ns[keep] - seen.t_ns[keep][0]) * 1e-9
     control_t = (sent.t_ns - seen.t_ns[keep][0]) * 1e-9
     measured, commands = _in_si(seen)[keep][:, list(layout.columns)], _in_si(sent)
@@ -139,6 +147,23 @@ def tracks(episode: Episode, layout: Layout, name: str) -> tuple[Array, Array, A
     once = np.concatenate([[True], np.diff(t) > 0])
     fresh = np.concatenate([np.diff(control_t) > 0, [True]])
     return control_t[fresh], commands[fresh], t[once], measured[once]
+
+
+def drives_on(episode: Episode) -> tuple[float, float]:
+    """When all drives are first on, and first off after that [ns].
+
+    An engine's controls cannot switch a drive off: what follows is another experiment.
+    """
+    if ENABLE not in episode.signals or not len(episode.signals[ENABLE].t_ns):
+        return -np.inf, np.inf
+    switch = episode.signals[ENABLE]
+    on: NDArray[np.bool_] = np.min(np.asarray(switch.values, float).reshape(len(switch.t_ns), -1), axis=1) > 0
+    if not on.any():
+        return np.inf, np.inf
+    first = int(np.argmax(on))
+    off = switch.t_ns[first:][~on[first:]]
+    begin = -np.inf if first == 0 else float(switch.t_ns[first])
+    return begin, float(off[0]) if len(off) else np.inf
 
 
 def joint_start(t: Array, q: Array) -> tuple[Array, Array]:
