@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flyball.apps.cli.output import Output
 from flyball.apps.cli.progress import progress
@@ -89,8 +89,8 @@ def _model(args: argparse.Namespace, out: Output) -> int:
         return _audits([found.audit()], out)
     with progress() as display:
         answer = calibrate_found(space, found, seed=args.seed, progress=display)
-    scene, more = found.rig.scene, {"left_out": answer.left_out, "timestep": answer.timestep}
-    files = [p for c in answer.calibrations for p in _write(args, c, scene, answer.tracks, **more)]
+    scene = found.rig.scene
+    files = [p for c in answer.calibrations for p in _write(args, c, scene, answer.tracks, answer.timestep)]
     return _calibrations(answer.calibrations, out, files)
 
 
@@ -101,13 +101,13 @@ def _audits(audits: Sequence[SetupAudit], out: Output) -> int:
 
 
 def _write(
-    args: argparse.Namespace, c: Calibration, scene: Scene, tracks: Sequence[Track] | None, **more: Any
+    args: argparse.Namespace, c: Calibration, scene: Scene, tracks: Sequence[Track] | None, timestep: float = 0.0
 ) -> list[Path]:
     if not args.out:
         return []
     from flyball.apps.web.calibration import write_calibration
 
-    return write_calibration(c, scene, tracks, args.out, **more)
+    return write_calibration(c, scene, tracks, args.out, timestep=timestep)
 
 
 def _calibrations(found: Sequence[Calibration], out: Output, files: Sequence[Path]) -> int:

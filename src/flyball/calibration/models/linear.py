@@ -116,6 +116,7 @@ class Replays:
         self.problem, self.own, self.cluster = problem, own, cluster
         self.parameters = problem.parameters
         self.episode = problem.episode
+        self.weight = once_each(problem.measured, problem.episode)
         self._factor = 1
         self._problems = {1: problem}
 
@@ -162,6 +163,18 @@ class Replays:
         """``predict`` with the largest step."""
         return self._coarse(np.atleast_2d(u), (*self._factors(), 1)[0])
 
+    def climbs(self, at: Linear, step: float) -> Array:
+        """By how much the cost rises when one unknown is moved by a step down and up, the others kept, (2, P).
+
+        Infinite where there is no room. The largest step of the engine tells what changes.
+        """
+        n = len(at.u)
+        moved = np.concatenate([at.u + sign * step * np.eye(n) for sign in (-1, 1)])
+        room = (moved >= np.where(self.own.deviations, -1.0, 0.0)) & (moved <= 1)
+        tracks = self.predict_roughly(np.concatenate([at.u[None], moved]))
+        costs = self.cost(at.predicted + tracks[1:] - tracks[0], at.scale) - at.cost
+        return np.asarray(np.where(room.all(axis=1), costs, np.inf).reshape(2, n))
+
     def _factors(self) -> list[int]:
         return [f for f in (16, 8, 4, 2) if f * self.problem.step_s <= _COARSEST]
 
@@ -190,7 +203,7 @@ class Replays:
     def cost(self, predicted: Array, scale: Array) -> Array:
         """Robust cost of predictions, (k, samples, size) -> (k,)."""
         x = (np.nan_to_num(predicted, nan=1e3) - self.problem.measured) / (scale * ROBUST)
-        return np.asarray((ROBUST**2 * (np.sqrt(1 + np.minimum(x * x, 1e12)) - 1)).sum(axis=(1, 2)))
+        return np.asarray((self.weight * ROBUST**2 * (np.sqrt(1 + np.minimum(x * x, 1e12)) - 1)).sum(axis=(1, 2)))
 
     def linearise(self, u: Array, predicted: Array) -> Linear:
         """Derivatives at u, whose predictions are known, (samples, size)."""
@@ -215,7 +228,7 @@ class Replays:
         """Gradient and Hessian of every cluster."""
         scale = self.scale(predicted)
         left = (np.nan_to_num(predicted, nan=1e3) - self.problem.measured) / scale
-        weight = 1 / np.sqrt(1 + (left / ROBUST) ** 2)
+        weight = self.weight / np.sqrt(1 + (left / ROBUST) ** 2)
         own, n = self.own, int(self.cluster.max()) + 1
         unknowns = own.design.shape[2]
         hessian, gradient = np.zeros((n, unknowns, unknowns)), np.zeros((n, unknowns))
@@ -227,6 +240,19 @@ class Replays:
             hessian[c] = design.T @ ((j * w[:, None]).T @ j) @ design
             gradient[c] = design.T @ (j.T @ (w * r))
         return Linear(u, predicted, slope, hessian, gradient, scale, float(self.cost(predicted[None], scale)[0]))
+
+
+def once_each(measured: Array, episode: NDArray[np.int64]) -> Array:
+    """Weights by which equal readings in a row count once, (samples, size).
+
+    What the steps of an encoder hide of a joint that stands still is the same in every sample.
+    """
+    out = np.empty(measured.shape)
+    for j, x in enumerate(measured.T):
+        starts = np.concatenate([[True], (np.diff(x) != 0) | (np.diff(episode) != 0)])
+        run = np.cumsum(starts) - 1
+        out[:, j] = 1 / np.bincount(run)[run]
+    return out
 
 
 def _slope(problem: ReplayProblem, parameters: Sequence[Parameter], local: Array) -> Array:

@@ -33,6 +33,8 @@ _TAIL = 1.645
 WIDEST = IDENTIFIED / (2 * _TAIL)
 """Standard deviation of a parameter whose 90 % band is just narrow enough."""
 _PARTNERS = 3
+_PROBE, _FLAT = 0.2, 2.0
+"""Moved by two standard deviations of what is just identified, a parameter that is must cost as much as that."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,14 @@ class Posterior:
       covariance: (P, P).
       alone: standard deviation of each unknown if all others were known, (P,).
       freedom: degrees of freedom of the draws.
+      open: unknowns that the recordings bound on one side only: moved the other way, nothing changes, (P,).
     """
 
     u: Array
     covariance: Array
     alone: Array
     freedom: float
+    open: NDArray[np.bool_]
 
     @property
     def sd(self) -> Array:
@@ -108,7 +112,9 @@ def posterior(replays: Replays, fitted: Fitted) -> Posterior:
     shrunk = hessian / np.sqrt(np.outer(factor, factor))
     covariance = np.linalg.inv(shrunk + prior) + (STEP / 50) ** 2 * np.eye(len(at.u))
     alone = 1 / np.sqrt(np.diag(shrunk) + own.precision)
-    return Posterior(at.u, covariance, alone, _POOLED + n - 1)
+    climbs = replays.climbs(at, _PROBE) / factor
+    flat = (climbs.min(axis=0) < _FLAT) & ~own.deviations
+    return Posterior(at.u, covariance, alone, _POOLED + n - 1, flat)
 
 
 _LEAST_APART = 0.003

@@ -29,9 +29,11 @@ def rows_of(level: Level, robot: str = "") -> tuple[ParameterRow, ...]:
         at = float(np.clip(post.u[each].sum(), 0, 1))
         sd = float(np.sqrt(post.covariance[np.ix_(each, each)].sum()))
         low, high = np.clip([at - _TAIL * sd, at + _TAIL * sd], 0, 1)
-        identified, note = bool(sd <= WIDEST), ""
+        identified, note = bool(sd <= WIDEST and not post.open[g]), ""
         if not identified:
-            if not post.excited(g):
+            if post.open[g] and sd <= WIDEST:
+                note = "not excited: the recordings bound it on one side only"
+            elif not post.excited(g):
                 note = "not excited: the recordings do not react to it"
             else:
                 with_ = [own.names[k][0] for k in post.partners(g, among)]
