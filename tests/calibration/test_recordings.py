@@ -70,7 +70,7 @@ def test_the_verdict_on_planted_recordings(fitted):
     assert h.after < 0.005 < 0.05 < h.before
     assert h.low <= h.after <= h.high
     assert h.coverage >= 0.8 and all(f.coverage > 0.5 for f in h.folds)
-    assert h.noise_floor < h.after
+    assert h.after == pytest.approx(h.noise_floor, rel=0.15)  # the planted model is the right one
     assert {r.path for r in fitted.parameters if r.identified} >= {"servo.gain", "servo.armature", "servo.offset"}
 
 

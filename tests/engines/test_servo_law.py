@@ -9,7 +9,7 @@ SCENE = Scene("servo", MODEL, ())
 
 
 def first_step(fields, command, *, speed=0.0, back=0.0):
-    """Velocity after one step of a hanging pendulum, per world, and its step over inertia; ``back`` enables back-EMF."""
+    """Velocity after one step of a hanging pendulum, per world, and its step over inertia."""
     n = len(next(iter(fields.values())))
     sim = ServoEngine().open(SCENE, n)
     zero = {f"joint:servo.{f}": np.zeros(n) for f in ("damping", "frictionloss")}

@@ -243,7 +243,7 @@ def least_squares(
     return fits
 
 
-def profile(problem: Problem, row: Array, fit: Fit, *, prior: Array | None = None, iterations: int = 8) -> Fit:
+def profile(problem: Problem, row: Array, fit: Fit, *, prior: Array | None = None, iterations: int = 5) -> Fit:
     """The fit with further candidates: each parameter held off its best, the others fitted again.
 
     Where the recordings leave a valley open, its ends are among these.

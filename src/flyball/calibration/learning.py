@@ -58,9 +58,9 @@ class Budget:
       threads: CPU threads of the engine.
     """
 
-    starts: int = 8
-    iterations: int = 30
-    scouting: int = 6
+    starts: int = 5
+    iterations: int = 20
+    scouting: int = 5
     refits: int = 4
     population: int = 12
     generations: int = 20
@@ -262,8 +262,8 @@ class _Run:
         ladder: Sequence[float],
     ) -> Learned:  # fmt: skip
         """The answer; with nothing left out, the bands are those of the recordings fitted."""
-        left = left or [self.left_out(self.names, problem, fit.best, spread)]
-        bands = learn_bands(left, self.rig.compared.noise)
+        seen = self.left_out(self.names, problem, fit.best, spread)
+        bands = learn_bands(left or [seen], self.rig.compared.noise, seen if left else None)
         error = float(problem.errors(fit.best[None]).mean())
         return Learned(
             self.rig, tuple(self.names), level, tuple(ladder), fit, spread, bands, problem, error,
