@@ -1,9 +1,10 @@
-"""How soon drift is found, and how often for nothing: ``python benchmarks/drift.py [servo] [lift] [real] [null]``.
+"""How soon drift is found, and how often for nothing: ``python benchmarks/drift.py [servo|lift|real|null|loop ...]``.
 
 servo  planted servo robots, friction +20 % after so many sound episodes: found within 30; and the same robots sound
 lift   arms of the lift task, driven by an expert: servo stiffness -20 % after the baseline
 real   recordings of a real servo, each under a calibration to the others: how far the friction of a robot scatters that
        did not change, beside what a rise of 20 % would move
+loop   the whole loop on one virtual robot whose servos lose 15 % of their stiffness in turn 4 (not among the defaults)
 null   residuals without change: mean hours to a false alarm at a small threshold, alarms at the stated rate
 
 Servos are fitted to recordings of their own, arms' calibrations are off (``--off``); the servos' friction and damping
@@ -25,10 +26,11 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
+from flyball.apps.cli.progress import progress
 from flyball.base.workspace import Workspace
 from flyball.calibration.calibration import Calibration, HeldOut, scene_digest
 from flyball.calibration.drift import BASELINE, Detector, DriftTest, p_value
-from flyball.calibration.fit import from_unit, least_squares, weights
+from flyball.calibration.fit import knowledge, least_squares, weights
 from flyball.calibration.fleet import Fitted
 from flyball.calibration.problem import ReplayProblem
 from flyball.calibration.residual import Residual, attempt_residuals, recording_residuals
@@ -37,6 +39,8 @@ from flyball.calibration.testing import STEP, TRUTH, servo_episode
 from flyball.episodes import Episode
 from flyball.episodes.catalogue import Catalogue
 from flyball.episodes.ingest import ingest
+from flyball.loop.config import DemoConfig
+from flyball.loop.demo import run_demo
 from flyball.tasks import Task, tasks
 from flyball.tasks.world import Attempts, World
 
@@ -155,14 +159,15 @@ def real(folder: Path) -> dict[str, Any]:
         ingest(space, [folder])
         catalogue = Catalogue(space.store)
         replays = [rig.replay(catalogue.load(r.digest)) for r in catalogue.query()]
-    paths, found = rig.levels[2], []
-    for out in replays:
-        rest = [r for r in replays if r is not out]
-        problem = ReplayProblem(rig.scene, rig.compared, rest, paths, engine=rig.engine, stride=rig.stride)
-        units = np.random.default_rng(0).uniform(0.3, 0.7, (4, len(paths)))
-        starts = from_unit(problem.parameters, units)
-        best = least_squares(problem, weights(problem, [()]), seed=0, initial=starts, iterations=40)[0].best
-        found += recording_residuals(rig, as_calibration(paths, best), [out])
+    paths, found = rig.levels[-1], []
+    problem = ReplayProblem(rig.scene, rig.compared, replays, paths, engine=rig.engine, stride=rig.stride)
+    prior = knowledge(problem.parameters, rig.priors)
+    (whole,) = least_squares(problem, weights(problem, [()]), prior=prior, seed=0)
+    rows = weights(problem, [(r.name,) for r in replays])
+    for out, fit in zip(
+        replays, least_squares(problem, rows, prior=prior, seed=0, initial=whole.best[None], iterations=15), strict=True
+    ):
+        found += recording_residuals(rig, as_calibration(paths, fit.best), [out])
     gains = np.array([r.regime for r in found])
     x, streams = np.array([r.values for r in found]), found[0].streams
     p = rig.scene.parameter("servo.friction")
@@ -206,6 +211,30 @@ def lift(trials: int, off: float, seed: int) -> dict[str, Any]:
         delays.append(test.alarm.episode - BASELINE + 1 if test.alarm and test.alarm.episode >= BASELINE else 0)
         named += test.alarm is not None and test.moves()[0].stream == path
     return report("lift, stiffness -20 %", delays, named, 0, 0.0)
+
+
+SOFTENS = {
+    "name": "robot-01", "seed": 669354572,
+    "parameters": {
+        "object.mass": 0.218, "object.friction": 0.657, "object.crush_force": 4.18, "gripper.force_scale": 0.938,
+        "arm.gain_scale": 1.0, "arm.delay_s": 0.02, "tracker.noise_m": 0.0024, "tracker.bias_m.x": 0.0027,
+        "tracker.bias_m.y": -0.0014, "start.x": 0.42,
+    },
+    "changes": [{"turn": 4, "parameters": {"arm.gain_scale": 0.85}}],
+}  # fmt: skip
+
+
+def loop(seed: int) -> list[dict[str, Any]]:
+    """What the loop says and does about it, turn by turn."""
+    with tempfile.TemporaryDirectory() as scratch:
+        reality = Path(scratch) / "reality.json"
+        reality.write_text(json.dumps({"robots": [SOFTENS]}))
+        with progress() as display:
+            turns = run_demo(DemoConfig(Path(scratch) / "w", seed, turns=6, reality=reality), display)["turns"]
+    for t in turns:
+        did = "; ".join(a["text"] for a in t["drift"]) or "quiet"
+        print(f"loop, turn {t['turn']}: {t['fleet']['successes']} of {t['fleet']['trials']} succeed; {did}", flush=True)
+    return [{k: t[k] for k in ("turn", "fleet", "drift", "maintenance", "verdict")} for t in turns]
 
 
 def null(small: float, runs: int, hours: float, seed: int) -> dict[str, Any]:
@@ -253,7 +282,7 @@ def null(small: float, runs: int, hours: float, seed: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="*", choices=["servo", "lift", "real", "null", []], default=[])
+    parser.add_argument("what", nargs="*", choices=["servo", "lift", "real", "null", "loop", []], default=[])
     parser.add_argument("--trials", type=int, default=100, help="servo robots; a tenth as many arms")
     parser.add_argument(
         "--off", type=float, default=0.1, help="error of the values that fits start from, and of arms' calibrations"
@@ -270,6 +299,8 @@ def main() -> None:
             out[what] = [row for s in SCATTER for row in servo(args.trials, args.off, s, args.seed)]
         elif what == "lift":
             out[what] = lift(max(1, args.trials // 10), args.off, args.seed)
+        elif what == "loop":
+            out[what] = loop(args.seed)
         elif what == "real":
             out[what] = real(args.recordings)
         else:

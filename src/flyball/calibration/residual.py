@@ -12,7 +12,7 @@ appears as an offset that is the same before and after a change; only the change
 Where motions differ from episode to episode that offset differs too, and hides a change. So the commonest wear has a
 matched filter of its own: all friction of a joint (Coulomb, of the drive, of the load) grows by one factor, all else
 stays. One direction that moves much, instead of many that trade with each other: on 16 recordings of a real servo in
-four motions it scatters by 9 % of the friction within a gain, the shift of the Coulomb friction alone by 83 %
+four motions it scatters by 12 % of the friction within a gain, the shift of the Coulomb friction alone by 110 %
 (``benchmarks/drift.py real``).
 """
 
