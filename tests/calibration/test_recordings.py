@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ class BasicServo(ServoPendulum):
     """The model that made the simulated recordings, of a servo of which nothing is known, and no ladder to climb."""
 
     levels = (tuple(TRUTH),)
-    priors = {}
+    priors: ClassVar[dict[str, tuple[float, float]]] = {}
 
 
 @pytest.fixture(scope="module")
