@@ -37,6 +37,8 @@ _SCOUTS = 3
 """Recordings of a robot that a fit begins with."""
 _ROUGH, _RUNG, _FINE = 3e-2, 3e-3, 1e-4
 """Scouting, a level that may be but a rung, and the level that is kept end when a step lowers the cost by less."""
+_STUCK = 0.8
+"""Where the friction of a joint that no recording moves is taken to be, on the unit cube: high enough to hold it."""
 _EXPLAINED = 1.3
 """A fit that leaves this much of the noise needs no other start."""
 _FINEST_S = 5e-4
@@ -111,6 +113,8 @@ class _Run:
         self.levels: list[Level] = []
         self.problems: list[ReplayProblem] = []
         self.answers: dict[int, Learned] = {}
+        moves = np.max([np.ptp(r.measured, axis=0) for r in replays], axis=0)
+        self.still = [d.joint for d, m in zip(rig.driven, moves, strict=True) if m <= 10 * rig.compared.noise]
         self.timestep = self.short_step()
         self.estimate = regressed(rig, self.some())
 
@@ -213,7 +217,8 @@ class _Run:
             unit_size=rig.unit_size, timestep=self.timestep,
         )  # fmt: skip
         self.problems.append(problem)
-        centre = np.array([_centre(p.to_unit(p.nominal)) for p in problem.parameters])
+        stuck = {f"{joint}.friction" for joint in self.still}
+        centre = np.array([_STUCK if p.path in stuck else _centre(p.to_unit(p.nominal)) for p in problem.parameters])
         return Replays(problem, owners(problem.parameters, some, centre), clusters(problem))
 
     def without(self, replays: Replays, fitted: Fitted) -> Array:
