@@ -8,7 +8,7 @@ loop   the whole loop on one virtual robot whose servos lose 15 % of their stiff
 null   residuals without change: mean hours to a false alarm at a small threshold, alarms at the stated rate
 
 Servos are fitted to recordings of their own, arms' calibrations are off (``--off``); the servos' friction and damping
-change from episode to episode by 5 % and by 10 %. Residuals of the null are heavy-tailed, quantised and drawn, one
+change from episode to episode by 5, 10 and 12 %. Residuals of the null are heavy-tailed, quantised and drawn, one
 stream a robot; ranks do not care for anything else.
 """
 
@@ -48,7 +48,7 @@ WITHIN = 30  # episodes after the change
 RISE = 1.2
 HOURS = 1000.0
 SOUND = (30, 60, 100)  # episodes before the change
-SCATTER = (0.05, 0.10)  # of friction and damping from episode to episode
+SCATTER = (0.05, 0.10, 0.12)  # of friction and damping from episode to episode; the last as in real recordings
 RECORDINGS = Path(__file__).resolve().parents[2] / "shared" / "realdata" / "servo_xl330"
 
 
