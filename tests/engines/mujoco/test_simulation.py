@@ -202,3 +202,24 @@ def test_any_name_reads_or_is_refused_in_one_line(name):
             call()
         except FlyballError as err:
             assert "\n" not in err.line() and err.what
+
+
+@pytest.mark.parametrize(
+    ("field", "reason"),
+    [
+        ("actuator:m.force_limit", "no limit"),
+        ("actuator:m.damping", "bias is not affine"),
+        ("actuator:m.velocity_gain", "gain is not affine"),
+        ("tendon:t.force_limit", "no limit"),
+    ],
+)
+def test_a_field_that_the_model_does_not_look_at_is_refused(field, reason):
+    model = """<mujoco><worldbody><body><joint name="j"/><geom size=".1"/></body></worldbody>
+    <tendon><fixed name="t"><joint joint="j" coef="1"/></fixed></tendon>
+    <actuator><motor name="m" joint="j"/></actuator></mujoco>"""
+    sim = MujocoEngine().open(Scene("idle", model, ()), 2)
+    own = sim.get(field)
+    sim.set({field: own})  # nothing changes, as is asked for
+    with pytest.raises(Unsupported, match=f"would change nothing: .*{reason}"):
+        sim.set({field: own + 0.5})
+    assert np.array_equal(sim.get(field), own)

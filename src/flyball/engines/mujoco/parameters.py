@@ -83,6 +83,8 @@ class Parameters:
                 raise InputError(f"{name}: {np.round(v.ravel(), 4)}", allowed=f"[0, {_HARDEST}]", where="set")
             if name.endswith(".size_scale"):
                 self._scalable(name)
+            if (reason := self._idle(name)) and not np.array_equal(v, np.broadcast_to(self._own(name), v.shape)):
+                raise Unsupported(f"{name} would change nothing: {reason}", where=WHERE)
             if name.endswith(".mass") and not (v > 0).all():
                 raise InputError(f"{name}: a mass of {v.min():g} kg", allowed="more than 0", where="set")
             new[name] = v.copy()
@@ -149,6 +151,22 @@ class Parameters:
         if mujoco.mjtGeom(self.model.geom_type[g]) not in _SIZED:
             kind = mujoco.mjtGeom(self.model.geom_type[g]).name.removeprefix("mjGEOM_").lower()
             raise Unsupported(f"{name}: a {kind}", where=WHERE, allowed="primitives of finite size")
+
+    def _idle(self, name: str) -> str:
+        """Why MuJoCo does not look at a field of this model, "" when it does."""
+        kind, item, field = split(name)
+        m = self.model
+        if kind not in ("actuator", "tendon"):
+            return ""
+        i = id_of(m, kind, item)
+        if field == "force_limit":
+            on = m.actuator_forcelimited[i] if kind == "actuator" else m.tendon_actfrclimited[i]
+            return "" if on else "the model sets no limit there"
+        if field == "damping" and m.actuator_biastype[i] != int(mujoco.mjtBias.mjBIAS_AFFINE):
+            return "its bias is not affine"
+        if field in ("position_gain", "velocity_gain") and m.actuator_gaintype[i] != int(mujoco.mjtGain.mjGAIN_AFFINE):
+            return "its gain is not affine"
+        return ""
 
     def _inertia(self, body: int, b: Batch) -> None:
         b.expand("body_inertia")[:, body] = self.model.body_inertia[body] * self._scale(body)[:, None]
