@@ -8,8 +8,9 @@ mujoco   the servo fit with what MuJoCo has a name for, replayed in MuJoCo inste
 
 Without names: servo, cube, planted. ``servo`` and ``cube`` are also fitted by ``mujoco.sysid`` (needs
 ``pip install 'mujoco[sysid]'``) and by plain CMA-ES, on the same recordings with the model that our ladder chose; not
-with ``--alone``. Each may simulate ``--steps`` million steps, with ``--whole`` as many as our whole fold took, models
-that were not chosen, refits and bands included. Their bands are their own covariance's.
+with ``--alone``. On the cube each may simulate as many steps as our whole fold took, on the servo ``--steps`` million.
+With ``--whole`` it is our whole fold there too, models that were not chosen, refits and bands included.
+Their bands are their own covariance's.
 
 Real recordings are looked for in ../shared/realdata (``--data``). Every line of a table is one fold; seconds are those
 of the fold's fit with everything that its bands need, the coverage is of held-out samples by 90 % bands. Differences to
@@ -222,7 +223,7 @@ def main() -> None:
             rig, folder, budget = rigs[what]
             budget = replace(budget, threads=args.threads)
             against = [] if args.alone or what not in ("servo", "cube") else list(_METHODS)
-            steps = 0.0 if args.whole else args.steps * 1e6
+            steps = 0.0 if args.whole or what == "cube" else args.steps * 1e6
             out[what] = [real(rig, args.data / folder, s, budget, against, steps) for s in range(args.seeds)]
     if args.json:
         args.json.write_text(json.dumps(out, indent=1))

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from flyball.base.workspace import Workspace
+from flyball.calibration.learning import Budget
 from flyball.calibration.recordings import calibrate_recordings
 from flyball.calibration.rigs.servo import ServoPendulum
 from flyball.episodes.ingest import ingest
@@ -28,7 +29,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         workspace = Workspace(args.workspace or temporary)
         ingest(workspace, [args.folder])
-        (calibration,) = calibrate_recordings(workspace, rig="servo-pendulum", seed=0)
+        budget = Budget(starts=2, iterations=12, scouting=3, refits=2)  # smaller than by default
+        (calibration,) = calibrate_recordings(workspace, rig="servo-pendulum", seed=0, budget=budget)
 
         # What was held out, what it was worth, and what the recordings cannot tell.
         print("\n".join(calibration.lines()))
@@ -37,7 +39,7 @@ def main() -> None:
         scene = calibration.apply(ServoPendulum.scene)
         drawn = scene.draw(np.random.default_rng(0), 5)
         print("\nfive servos that the recordings allow")
-        for path in ("servo.gain", "servo.stall_torque", "servo.drive_friction"):
+        for path in ("servo.stall_torque", "servo.source_resistance", "servo.drive_friction"):
             print(f"  {path:22}", np.round(drawn[path], 4))
 
 
