@@ -76,7 +76,7 @@ def descend(
         if gain > 0:
             damping = max(damping / 5, 1e-7)
             at = replays.weigh(tried, new, slope)
-            converged = gain < enough and promised < 10 * enough
+            converged = gain < enough and promised < 3 * enough
         else:
             damping = 10 * max(damping, 1e-3)
             at = replays.weigh(at.u, at.predicted, slope)

@@ -35,7 +35,7 @@ Array = NDArray[np.float64]
 BUDGET = Budget(starts=3, iterations=20, members=48, tracks=24)
 _SCOUTS = 3
 """Recordings of a robot that a fit begins with."""
-_ROUGH, _RUNG, _FINE = 3e-2, 3e-3, 1e-4
+_ROUGH, _RUNG, _FINE = 3e-2, 3e-3, 1e-6
 """Scouting, a level that may be but a rung, and the level that is kept end when a step lowers the cost by less."""
 _STUCK = 0.8
 """Where the friction of a joint that no recording moves is taken to be, on the unit cube: high enough to hold it."""
