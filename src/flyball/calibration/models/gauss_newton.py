@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
+from scipy.optimize import lsq_linear
 
 from flyball.calibration.fit import Progress, Silent
 from flyball.calibration.models.linear import Linear, Replays
@@ -22,6 +24,8 @@ _SMALL = 0.1
 """A step that lowers the cost by less has converged: a parameter one standard deviation off costs 0.5."""
 _TINY = 1e-4
 """So has one that lowers it by less than this share: there, what is left is the model's own error."""
+_FARTHEST, _EDGE = 0.25, 1e-12
+"""No unknown moves by a larger share of its range at once; room around bounds, in units of the scaled step."""
 _POOR, _PATIENCE = 0.35, 2
 """Derivatives are too rough when so many steps in a row gain less than this share of what they promise."""
 
@@ -60,14 +64,16 @@ def descend(
         progress.advance()
         h, g = at.hessian.sum(axis=0) + np.diag(own.precision), at.gradient.sum(axis=0)
         g = g + own.precision * (at.u - own.centre)
-        free = _free(replays, at.u, g)
         before = at.cost + _prior(replays, at.u)
         enough = max(_SMALL, tiny * before)
-        if _promise(h, g, _bounded(replays, at.u, _step(h, g, free, 1e-9)) - at.u) < enough:
-            converged = True
-            break
-        tried = _bounded(replays, at.u, _step(h, g, free, damping))
-        promised = _promise(h, g, tried - at.u)
+        if _promise(h, g, _step(replays, at.u, h, g, 1e-9)) < enough:
+            if tried_with == 0:
+                converged = True
+                break
+            at, tried_with = replays.linearise(at.u, at.predicted), 0  # mended derivatives may have gone blind
+            continue
+        step = _step(replays, at.u, h, g, damping)
+        tried, promised = at.u + step, _promise(h, g, step)
         new = replays.predict(tried)[0]
         gain = before - float(replays.cost(new[None], at.scale)[0]) - _prior(replays, tried)
         tried_with += 1
@@ -76,7 +82,7 @@ def descend(
         if gain > 0:
             damping = max(damping / 5, 1e-7)
             at = replays.weigh(tried, new, slope)
-            converged = gain < enough and promised < 3 * enough
+            converged = gain < enough and promised < 3 * enough and tried_with == 1
         else:
             damping = 10 * max(damping, 1e-3)
             at = replays.weigh(at.u, at.predicted, slope)
@@ -98,7 +104,9 @@ def refit(replays: Replays, fitted: Fitted, without: Sequence[int] | NDArray[np.
     keep = np.setdiff1d(np.arange(len(at.hessian)), without)
     h = at.hessian[keep].sum(axis=0) + np.diag(own.precision)
     g = at.gradient[keep].sum(axis=0) + own.precision * (at.u - own.centre)
-    return _bounded(replays, at.u, _step(h, g, fitted.free, 0.0))
+    free, d = fitted.free, np.zeros(len(g))
+    d[free] = -np.linalg.solve(h[np.ix_(free, free)], g[free])
+    return np.clip(at.u + np.clip(d, -_FARTHEST, _FARTHEST), *_box(replays))
 
 
 def _prior(replays: Replays, u: Array) -> float:
@@ -111,22 +119,22 @@ def _promise(h: Array, g: Array, d: Array) -> float:
     return -float(g @ d + 0.5 * d @ h @ d)
 
 
-def _step(h: Array, g: Array, free: NDArray[np.bool_], damping: float) -> Array:
-    d = np.zeros(len(g))
-    if free.any():
-        a = h[np.ix_(free, free)]
-        d[free] = -np.linalg.solve(a + damping * np.diag(np.diag(a)), g[free])
-    return d
+def _step(replays: Replays, u: Array, h: Array, g: Array, damping: float) -> Array:
+    """The step within the box that lowers a damped quadratic cost most; nothing moves by more than ``_FARTHEST``.
+
+    A step that is clipped after it was solved for may promise nothing, or even a rise, where a constrained one does.
+    """
+    low, high = _box(replays)
+    size = np.sqrt(np.diag(h))
+    root = np.linalg.cholesky(h / np.outer(size, size) + damping * np.eye(len(g))).T
+    box = size * np.maximum(low - u, -_FARTHEST) - _EDGE, size * np.minimum(high - u, _FARTHEST) + _EDGE
+    found = lsq_linear(root, -solve_triangular(root, g / size, trans="T"), box, method="bvls")
+    return np.asarray(np.clip(u + found.x / size, low, high) - u)
 
 
 def _box(replays: Replays) -> tuple[Array, Array]:
     deviation = replays.own.deviations
     return np.where(deviation, -1.0, 0.0), np.ones(len(deviation))
-
-
-def _bounded(replays: Replays, u: Array, step: Array) -> Array:
-    """No unknown moves by more than a quarter of its range at once."""
-    return np.clip(u + np.clip(step, -0.25, 0.25), *_box(replays))
 
 
 def _free(replays: Replays, u: Array, g: Array) -> NDArray[np.bool_]:
