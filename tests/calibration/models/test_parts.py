@@ -1,12 +1,16 @@
 """The pieces that a calibration of a model is made of."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flyball.calibration.models.calibrate import prepared, read_model, rig_of
-from flyball.calibration.models.linear import once_each
+from flyball.calibration.models.gauss_newton import Fitted, step
+from flyball.calibration.models.linear import Replays, clusters, once_each, owners
+from flyball.calibration.models.posterior import posterior
 from flyball.calibration.models.recording import joint_start, noise_of
 from flyball.calibration.models.regression import regressed
 from flyball.calibration.models.rig import measured_by
@@ -85,3 +89,31 @@ def test_runs_of_equal_readings_count_once(readings):
     changes = 1 + int(np.count_nonzero(np.diff(x[:, 0])))
     assert weight.sum() == pytest.approx(changes)
     assert (weight > 0).all()
+
+
+@given(st.integers(0, 10_000), st.integers(2, 12))
+def test_a_step_stays_in_the_box_and_promises_a_fall(seed, n):
+    # one direction that nothing is known of: most of a free step would be clipped, and what is left of it climbs
+    rng = np.random.default_rng(seed)
+    j = rng.normal(size=(n - 1, n)) * 10 ** rng.uniform(-1, 3, n)
+    h, u = j.T @ j + 12 * np.eye(n), rng.uniform(0, 1, n)
+    g = j.T @ rng.normal(size=n - 1) * 10 ** rng.uniform(0, 2)
+    free = SimpleNamespace(own=SimpleNamespace(deviations=np.zeros(n, bool)))
+    d = step(free, u, h, g, 1e-9)
+    assert ((u + d >= 0) & (u + d <= 1)).all()
+    clipped = np.clip(u + np.clip(-np.linalg.solve(h, g), -0.25, 0.25), 0, 1) - u
+    least = min(0.0, float(g @ clipped + 0.5 * clipped @ h @ clipped))
+    assert float(g @ d + 0.5 * d @ h @ d) <= (1 - 1e-3) * least + 1e-9
+
+
+def test_the_posterior_knows_what_the_models_own_error_hides(recorded):
+    problem = problem_of(recorded, ["j0.gain", "j0.damping"])
+    replays = Replays(problem, owners(problem.parameters, problem.replays, np.full(2, 0.5)), clusters(problem))
+    u = np.full(2, 0.5)
+    slope = np.zeros((*problem.measured.shape, 2))
+    slope[..., 0] = 0.02  # a hundred times the noise over the range
+    far = replays.weigh(u, problem.measured + np.where(np.arange(len(slope)) % 2, 1.0, -1.0)[:, None], slope)
+    found = posterior(replays, Fitted(far, np.ones(2, bool), True, 1))
+    assert found.hidden(0)
+    assert not found.hidden(1)
+    assert not found.excited(1)

@@ -66,14 +66,14 @@ def descend(
         g = g + own.precision * (at.u - own.centre)
         before = at.cost + _prior(replays, at.u)
         enough = max(_SMALL, tiny * before)
-        if _promise(h, g, _step(replays, at.u, h, g, 1e-9)) < enough:
+        if _promise(h, g, step(replays, at.u, h, g, 1e-9)) < enough:
             if tried_with == 0:
                 converged = True
                 break
             at, tried_with = replays.linearise(at.u, at.predicted), 0  # mended derivatives may have gone blind
             continue
-        step = _step(replays, at.u, h, g, damping)
-        tried, promised = at.u + step, _promise(h, g, step)
+        move = step(replays, at.u, h, g, damping)
+        tried, promised = at.u + move, _promise(h, g, move)
         new = replays.predict(tried)[0]
         gain = before - float(replays.cost(new[None], at.scale)[0]) - _prior(replays, tried)
         tried_with += 1
@@ -119,7 +119,7 @@ def _promise(h: Array, g: Array, d: Array) -> float:
     return -float(g @ d + 0.5 * d @ h @ d)
 
 
-def _step(replays: Replays, u: Array, h: Array, g: Array, damping: float) -> Array:
+def step(replays: Replays, u: Array, h: Array, g: Array, damping: float) -> Array:
     """The step within the box that lowers a damped quadratic cost most; nothing moves by more than ``_FARTHEST``.
 
     A step that is clipped after it was solved for may promise nothing, or even a rise, where a constrained one does.
@@ -128,7 +128,7 @@ def _step(replays: Replays, u: Array, h: Array, g: Array, damping: float) -> Arr
     size = np.sqrt(np.diag(h))
     root = np.linalg.cholesky(h / np.outer(size, size) + damping * np.eye(len(g))).T
     box = size * np.maximum(low - u, -_FARTHEST) - _EDGE, size * np.minimum(high - u, _FARTHEST) + _EDGE
-    found = lsq_linear(root, -solve_triangular(root, g / size, trans="T"), box, method="bvls")
+    found = lsq_linear(root, -solve_triangular(root, g / size, trans="T"), box, method="bvls", max_iter=10 * len(g))
     return np.asarray(np.clip(u + found.x / size, low, high) - u)
 
 

@@ -45,6 +45,7 @@ class Posterior:
       u: best fit, (P,).
       covariance: (P, P).
       alone: standard deviation of each unknown if all others were known, (P,).
+      sensed: the same if the sensor's noise were the model's only error, (P,).
       freedom: degrees of freedom of the draws.
       open: unknowns that the recordings bound on one side only: moved the other way, nothing changes, (P,).
     """
@@ -52,6 +53,7 @@ class Posterior:
     u: Array
     covariance: Array
     alone: Array
+    sensed: Array
     freedom: float
     open: NDArray[np.bool_]
 
@@ -73,6 +75,10 @@ class Posterior:
     def excited(self, g: int) -> bool:
         """Whether it would be identified if all others were known."""
         return bool(self.alone[g] <= WIDEST)
+
+    def hidden(self, g: int) -> bool:
+        """Whether it would be excited but for the error of the model itself."""
+        return bool(not self.excited(g) and self.sensed[g] <= WIDEST)
 
     def partners(self, g: int, among: Sequence[int]) -> list[int]:
         """Which unknowns would have to be known for this one to be, at most three, the most important first."""
@@ -114,7 +120,17 @@ def posterior(replays: Replays, fitted: Fitted) -> Posterior:
     alone = 1 / np.sqrt(np.diag(shrunk) + own.precision)
     climbs = replays.climbs(at, _PROBE) / factor
     flat = (climbs.min(axis=0) < _FLAT) & ~own.deviations
-    return Posterior(at.u, covariance, alone, _POOLED + n - 1, flat)
+    return Posterior(at.u, covariance, alone, _sensed(replays, fitted), _POOLED + n - 1, flat)
+
+
+def _sensed(replays: Replays, fitted: Fitted) -> Array:
+    """See ``Posterior``."""
+    own, slope, information = replays.own, fitted.at.slope, replays.own.precision.copy()
+    for e, design in enumerate(own.design):
+        rows = replays.episode == e
+        moved = slope[rows] @ design / replays.problem.compared.noise
+        information += np.einsum("ns,nsg->g", replays.weight[rows], moved**2)
+    return np.asarray(1 / np.sqrt(information))
 
 
 _LEAST_APART = 0.003

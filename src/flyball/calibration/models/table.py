@@ -14,6 +14,8 @@ from flyball.calibration.models.posterior import WIDEST
 _TAIL = 1.645
 _PRESSED = 3.0
 """A bound is pressed when the cost falls beyond it by more than so many standard deviations' worth of noise."""
+_ABSENT, _LITTLE = ("friction", "damping", "armature", "drive_damping", "delay", "mass"), 0.01
+"""What may be absent from a robot is so at a lower bound of this share of the upper, which no wider range mends."""
 
 
 def rows_of(level: Level, robot: str = "") -> tuple[ParameterRow, ...]:
@@ -33,6 +35,8 @@ def rows_of(level: Level, robot: str = "") -> tuple[ParameterRow, ...]:
         if not identified:
             if post.open[g] and sd <= WIDEST:
                 note = "not excited: the recordings bound it on one side only"
+            elif post.hidden(g):
+                note = "not told: the model's own error hides it"
             elif not post.excited(g):
                 note = "not excited: the recordings do not react to it"
             else:
@@ -51,7 +55,14 @@ def pressed(level: Level) -> list[str]:
     gradient = at.gradient.sum(axis=0)
     spread = np.sqrt(np.maximum(np.diag(at.hessian.sum(axis=0)), 1e-12))
     out = []
+    absent = {
+        p.path
+        for p in level.replays.parameters
+        if p.path.rpartition(".")[2] in _ABSENT and 0 <= p.low <= _LITTLE * p.high
+    }
     for g, (path, _, _) in enumerate(own.names):
+        if path in absent and gradient[g] > 0:
+            continue
         if not level.fitted.free[g] and post.excited(g) and abs(gradient[g]) > _PRESSED * spread[g]:
             out.append(path)
     return list(dict.fromkeys(out))
