@@ -192,7 +192,7 @@ def test_a_number_that_the_compiler_overrides_is_listed_and_not_claimed():
 def test_a_limit_that_the_model_switches_off_is_not_switched_on():
     scene = replace(SCENE, model=MODEL.replace('forcelimited="true" forcerange="-50 50"', ""))
     (found,) = (u for u in overlay(calibration(scene), scene).unplaced if u.parameter == "shoulder.limit")
-    assert "switches this limit off" in found.reason
+    assert "the model sets no limit there" in found.reason
 
 
 def test_inertias_that_shapes_made_give_way_to_stated_ones():

@@ -123,9 +123,14 @@ def overlay(calibration: Calibration, scene: Scene, *, timestep: float = 0.0) ->
     values |= {path: float(x) for path, x in zip(calibration.paths, calibration.best, strict=True)}
     sim = _open(scene, scene.model)
     fields, unplaced = _bound(scene, values, sim)
-    sim.set({k: v[None] for k, v in fields.items()})
-    patched = patch(scene.model, scene.assets, fields, timestep)
-    reasons = dict(patched.refused)
+    reasons: dict[str, str] = {}
+    for k, v in fields.items():
+        try:
+            sim.set({k: v[None]})
+        except Unsupported as err:  # the model has the number and does not look at it
+            reasons[k] = err.what
+    patched = patch(scene.model, scene.assets, {k: v for k, v in fields.items() if k not in reasons}, timestep)
+    reasons |= patched.refused
     while True:
         again = _open(scene, patched.mjcf)
         # What the compiler changes afterwards (a total mass it enforces, a limit it derives) is not claimed.

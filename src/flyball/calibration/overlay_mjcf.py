@@ -30,8 +30,6 @@ _LINE = ("name", "class", "group", "ctrllimited", "forcelimited", "actlimited", 
 """Attributes that every kind of actuator has; the others belong to MJCF's shortcuts."""
 _WORDS = ("none", "integrator", "filter", "filterexact", "fixed", "affine", "muscle")
 
-_UNLIMITED = "the model switches this limit off, and MuJoCo then ignores its value"
-
 
 @dataclass(frozen=True)
 class Change:
@@ -186,8 +184,6 @@ class _Editor:
     def _tendon(self, item: str, field: str, v: Array) -> None:
         if field != "force_limit":
             raise Unsupported("no attribute of MJCF")
-        if not self.model.tendon_actfrclimited[self.model.tendon(item).id]:
-            raise Unsupported(_UNLIMITED)
         self._set("tendon", item, self._find("tendon", item), {"actuatorfrcrange": numbers([-v[0], v[0]])})
 
     # actuators --------------------------------------------------------------------------------------------
@@ -196,8 +192,6 @@ class _Editor:
         e, a = self._find("actuator", item), self.actuators[item]
         gain, bias = a.gain_prm.copy(), a.bias_prm.copy()
         if field == "force_limit":
-            if not self.model.actuator_forcelimited[self.model.actuator(item).id]:
-                raise Unsupported(_UNLIMITED)
             return self._set("actuator", item, e, {"forcerange": numbers([-v[0], v[0]])})
         if field == "gain":
             if bias[1]:
