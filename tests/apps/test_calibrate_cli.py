@@ -99,7 +99,10 @@ def test_a_robots_model_is_written_with_what_was_fitted_to_it(tmp_path, capsys):
     for e in swings(PENDULUM.replace('kp="8" kv="0.4"', 'kp="11" kv="0.55"')):
         Catalogue(place.store).add(e, producer="test")
     (tmp_path / "pendulum.xml").write_text(PENDULUM)
+    # with a payload too, the recordings tell little more than ratios of gain, inertia and weight
+    (tmp_path / "known.toml").write_text('leave = ["payload"]\n')
     command = ["calibrate", "--workspace", str(place.path), "--model", str(tmp_path / "pendulum.xml")]
+    command += ["--parameters", str(tmp_path / "known.toml")]
     code = main([*command, "--out", str(tmp_path / "out"), "--json"])
     (c,) = json.loads(capsys.readouterr().out)["calibrations"]
     assert code == (0 if c["verdict"] == "improved" else 1)
