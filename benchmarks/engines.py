@@ -223,7 +223,8 @@ def memory(n: int = 4096) -> Iterator[dict[str, Any]]:
         "from pathlib import Path; from flyball.engines import engines; from flyball.tasks import tasks;"
         f"t = tasks.load({TASK!r}); e = engines.load('mujoco')(); e.open(t.scene, 1, threads=1);"
         "r = lambda: int(Path('/proc/self/statm').read_text().split()[1]) * 4; a = r();"
-        f"s = e.open(t.scene, {n}, threads=1); s.reset(); s.read(list(t.reads)); print((r() - a) / {n})"
+        f"s = e.open(t.scene, {n}, threads=1); s.reset(); c = t.control(t.rest_action(t.scene.nominal(1)));"
+        f"s.step(c.reshape(1, 1, -1).repeat({n}, 0).repeat(10, 1), dict(t.reads)); print((r() - a) / {n})"
     )
     kib = float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
     yield {"what": f"memory per world, {n} worlds", "median": None, "low": None, "high": None, "note": f"{kib:.0f} KiB"}

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flyball.base import InputError, Missing
+from flyball.base import InputError
 from flyball.base.workspace import Workspace
 from flyball.calibration.audit import RECORD, RECORD_FREE, Audit, Finding, audit, line
-from flyball.calibration.rigs import Rig, rig_for, rigs
+from flyball.calibration.rigs import Rig, no_recordings, rig_for, rigs
 from flyball.episodes import Episode
 from flyball.episodes.catalogue import Catalogue
 
@@ -175,12 +175,7 @@ def audit_recordings(workspace: Workspace | Path | str, *, rig: str | None = Non
             if (effort := _effort(episode)) is not None:
                 efforts.setdefault(name, []).append(effort)
     if not episodes:
-        raise Missing(
-            f"no recordings of {rig or 'any rig'}",
-            where=str(place.path),
-            allowed=f"episodes of {', '.join(names)}",
-            run_next=f"flyball ingest DIR --workspace {place.path}",
-        )
+        raise no_recordings(rig, names, place.path)
     out = []
     for name, digests in episodes.items():
         limit, audits = _effort_limit(efforts.get(name, ())), []

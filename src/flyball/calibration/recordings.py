@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from flyball.base import InputError, Missing
+from flyball.base import InputError
 from flyball.base.steps import json_of, step
 from flyball.base.workspace import Workspace
 from flyball.calibration.audit_setups import audit_episode
@@ -34,7 +34,7 @@ from flyball.calibration.calibration import (
 from flyball.calibration.fit import Progress, Silent, from_unit, to_unit
 from flyball.calibration.learning import Budget, Learned, as_good, learn, on_bounds
 from flyball.calibration.problem import Replay, ReplayProblem
-from flyball.calibration.rigs import Fold, Rig, rig_for, rigs
+from flyball.calibration.rigs import Fold, Rig, no_recordings, rig_for, rigs
 from flyball.calibration.tracks import Held, Track, held_out_tracks
 from flyball.engines import engines
 from flyball.episodes.catalogue import Catalogue
@@ -93,12 +93,7 @@ def calibrate_recordings(
         more = f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""
         raise InputError(f"{skipped[0]}{more}", run_next="flyball calibrate --audit")
     if not found:
-        raise Missing(
-            f"no recordings of {rig or 'any rig'}",
-            where=str(place.path),
-            allowed=f"episodes of {', '.join(names)}",
-            run_next=f"flyball ingest DIR --workspace {place.path}",
-        )
+        raise no_recordings(rig, names, place.path)
     out = []
     for name, replays in found.items():
         body = rigs.load(name)()

@@ -4,6 +4,6 @@ In: an episode of a real set-up. Out: a ``Replay`` of it in the rig's scene. A n
 the group ``flyball.rigs``; which rig an episode belongs to is asked of the rigs.
 """
 
-from flyball.calibration.rigs.rig import Fold, Rig, rig_for, rigs
+from flyball.calibration.rigs.rig import Fold, Rig, no_recordings, rig_for, rigs
 
-__all__ = ["Fold", "Rig", "rig_for", "rigs"]
+__all__ = ["Fold", "Rig", "no_recordings", "rig_for", "rigs"]

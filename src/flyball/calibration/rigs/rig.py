@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
 from flyball.base import Missing, PluginTable
@@ -78,3 +79,13 @@ def rig_for(episode: Episode, names: Sequence[str] | None = None) -> str:
         if rigs.load(name)().matches(episode):
             return name
     return ""
+
+
+def no_recordings(rig: str | None, names: Sequence[str], place: Path) -> Missing:
+    """The error of a workspace that has no episodes of a rig, or of any."""
+    return Missing(
+        f"no recordings of {rig or 'any rig'}",
+        where=str(place),
+        allowed=f"episodes of {', '.join(names)}",
+        run_next=f"flyball ingest DIR --workspace {place}",
+    )
